@@ -1,0 +1,5 @@
+"""``python -m medmi`` is the ``medmi`` command."""
+
+from medmi.apps.cli import main
+
+main()

@@ -1,0 +1,165 @@
+"""The command line: ``medmi COMMAND``. Exit 0 done, 2 bad input or usage, 3 the registration failed, 1 anything unexpected."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from typer.exceptions import TyperException
+
+from medmi.validation import InputError
+
+app = typer.Typer(
+    name="medmi",
+    help="Align medical images of different modalities; transforms open in SimpleITK and 3D Slicer.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Out = Annotated[pathlib.Path, typer.Option("-o", "--out", help="Folder of the results.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
+DONE, UNEXPECTED, BAD_INPUT, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+@app.command()
+def register(
+    fixed: Annotated[pathlib.Path, typer.Argument(help="Reference image: a file, or a folder of one DICOM series.")],
+    moving: Annotated[pathlib.Path, typer.Argument(help="Image to be aligned.")],
+    out: Out,
+    transform: Annotated[str, typer.Option(help="translation, rigid, similarity, affine, homography (2D); or several with commas.")] = "rigid",
+    similarity: Annotated[str, typer.Option(help="mi, nmi, ncc or ssd.")] = "mi",
+    initial: Annotated[str, typer.Option(help="auto (search), geometry, moments, identity, or a transform file.")] = "auto",
+    fixed_mask: Annotated[pathlib.Path | None, typer.Option(help="Image on the fixed grid; not 0 where to compare.")] = None,
+    moving_mask: Annotated[pathlib.Path | None, typer.Option(help="Image on the moving grid; not 0 where it counts.")] = None,
+    preset: Annotated[str | None, typer.Option(help="default, fast or accurate.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads to use; up to 4 of the cores by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find the transform that aligns MOVING with FIXED; write it with the moved image and a report."""
+    from medmi.apps.registration import Order, register_files
+
+    order = Order(transform, similarity, initial, preset, fixed_mask, moving_mask, seed, use_threads(threads), device)
+    with bar("registering") as report:
+        summary = register_files(fixed, moving, out, order, report)
+    show(summary, as_json, f"{summary['status']}: results in {out}")
+    if summary["status"].startswith("failed"):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def apply(
+    moving: Annotated[pathlib.Path, typer.Argument(help="Image to carry over.")],
+    transform: Annotated[pathlib.Path, typer.Option(help="Transform file, fixed points to moving points.")],
+    reference: Annotated[pathlib.Path, typer.Option(help="Image whose grid the result takes.")],
+    out: Annotated[pathlib.Path, typer.Option("-o", "--out", help="File to write: .nii.gz, .nii, .mha, .nrrd.")],
+    interpolation: Annotated[str, typer.Option(help="linear, nearest (labels) or bspline.")] = "linear",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Carry MOVING through a transform onto the reference's grid."""
+    from medmi.apps.registration import apply_file
+
+    apply_file(moving, transform, reference, out, interpolation)
+    show({"status": "done", "written": out.name}, as_json, f"written: {out}")
+
+
+@app.command()
+def demo(out: Out = pathlib.Path("medmi-demo"), seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0, as_json: Json = False, debug: Debug = False) -> None:
+    """Align two volumes of a head phantom, T1-like and T2-like, that lie apart by a known motion."""
+    from medmi.apps.demo import run_demo
+
+    with bar("demo") as report:
+        summary = run_demo(out, seed, use_threads(None), report)
+    line = f"mean error {summary['error_before_mm']:.2f} mm before, {summary['error_after_mm']:.2f} mm after, in {summary['seconds']:.1f} s; look at {out / 'comparison.png'}"
+    show(summary, as_json, line)
+
+
+@app.command()
+def info(
+    path: Annotated[pathlib.Path | None, typer.Argument(help="Image, DICOM folder or transform file.")] = None,
+    presets: Annotated[bool, typer.Option("--presets", help="List the presets.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a file or folder holds, or list the presets."""
+    from medmi.apps.info import describe, describe_presets, table
+
+    if path is None and not presets:
+        raise InputError("info: give a PATH, or --presets")
+    rows = describe_presets() if presets else describe(path)  # type: ignore[arg-type]
+    if as_json:
+        show({"rows": rows}, True, "")
+    else:
+        table(rows)
+
+
+def use_threads(threads: int | None) -> int:
+    """Set torch's thread count once and return it; every library that takes all cores slows the others down."""
+    import torch
+
+    if threads is not None and threads < 1:
+        raise InputError(f"--threads: got {threads}; at least 1 is asked")
+    count = threads or min(4, os.cpu_count() or 1)
+    torch.set_num_threads(count)
+    return count
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[float], None] | None]:
+    """A progress bar on stderr where that is a terminal; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=1.0)
+        yield lambda share: progress.update(task, completed=share)
+
+
+def show(summary: dict[str, Any], json_wanted: bool, line: str) -> None:
+    """Print the summary as JSON or its one line."""
+    from medmi.apps.output import as_json
+
+    print(as_json(summary) if json_wanted else line)
+
+
+def main() -> None:
+    """Run a command; every foreseen error is one line on stderr."""
+    debug = "--debug" in sys.argv
+    try:
+        sys.exit(app(standalone_mode=False) or DONE)
+    except (InputError, TyperException) as error:
+        if debug:
+            raise
+        complain(error.format_message() if isinstance(error, TyperException) else str(error))
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        complain("interrupted; nothing was written")
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001
+        if debug:
+            raise
+        complain(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
+        sys.exit(UNEXPECTED)
+
+
+def complain(message: str) -> None:
+    """One line on stderr."""
+    print("medmi: " + " ".join(message.split()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What commands print and write: result folders that are whole or absent, JSON, result tables."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from medmi.validation import InputError
+
+RESULT_FILES = ("transform.tfm", "transform.h5", "moved.nii.gz", "result.json", "report.html", "comparison.png")
+
+
+@contextlib.contextmanager
+def result_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary folder whose files move to ``path`` when the block ends without error; results of an earlier run go.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    parent = path if path.is_dir() else path.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        work = pathlib.Path(tempfile.mkdtemp(prefix=".medmi-", dir=parent))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to with -o") from error
+    try:
+        yield work
+        _move_in(work, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _move_in(work: pathlib.Path, path: pathlib.Path) -> None:
+    try:
+        path.mkdir(exist_ok=True)
+        for name in RESULT_FILES:
+            (path / name).unlink(missing_ok=True)
+        for file in sorted(work.iterdir()):
+            os.replace(file, path / file.name)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to with -o") from error
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """The value as JSON text; numbers that JSON cannot hold become null."""
+    return json.dumps(_finite(value), indent=2)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and value - value != 0 else value

@@ -1,0 +1,17 @@
+"""Images and transforms in and out: every file's own frame and convention ends here; inside is RAS mm."""
+
+from medmi.io.dicom import list_series
+from medmi.io.images import from_sitk, read_image, to_sitk, write_image
+from medmi.io.suv import standardized_uptake_value
+from medmi.io.transforms import read_transform, write_transform
+
+__all__ = [
+    "from_sitk",
+    "list_series",
+    "read_image",
+    "read_transform",
+    "standardized_uptake_value",
+    "to_sitk",
+    "write_image",
+    "write_transform",
+]

@@ -1,0 +1,100 @@
+"""Where to start: candidate poses over the whole rotation group, and the named starts."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from medmi.registration.levels import Array, Volume
+
+# Irrational numbers of the super-Fibonacci spiral (Alexa, CVPR 2022, Eq. 9): low-discrepancy sampling of the rotation group.
+PHI, PSI = 2**0.5, 1.533751168755204288118041
+
+
+def rotations(count: int, spatial_dims: int) -> Array:
+    """``(count, 3, 3)`` rotations spread evenly over the group, the identity first; in 2D about the third axis."""
+    if spatial_dims == 2:
+        return Rotation.from_euler("z", 2 * np.pi * np.arange(count)[:, None] / count).as_matrix()
+    s = np.arange(count) + 0.5
+    inner, outer = np.sqrt(s / count), np.sqrt(1 - s / count)
+    a, b = 2 * np.pi * s / PHI, 2 * np.pi * s / PSI
+    quaternions = np.stack([inner * np.sin(a), inner * np.cos(a), outer * np.sin(b), outer * np.cos(b)], 1)
+    spread = Rotation.from_quat(quaternions)
+    return (spread * spread[0].inv()).as_matrix()
+
+
+def local_rotations(degrees: tuple[float, ...], spatial_dims: int) -> Array:
+    """The identity and turns by plus and minus each angle about each axis, ``(n, 3, 3)``."""
+    axes = np.eye(3)[2:] if spatial_dims == 2 else np.eye(3)
+    turns = [sign * np.deg2rad(d) * axis for d in degrees for axis in axes for sign in (-1, 1)]
+    return Rotation.from_rotvec(np.array([np.zeros(3), *turns])).as_matrix()
+
+
+def centre_of_grid(volume: Volume) -> Array:
+    """World point in the middle of the volume, ``(3,)``."""
+    middle = (np.array(volume.voxels.shape[1:]) - 1) / 2
+    return volume.to_world[:3, :3] @ middle + volume.to_world[:3, 3]
+
+
+def centre_of_mass(volume: Volume) -> Array:
+    """World centre of the intensities above the low end of their range, ``(3,)``."""
+    weight = np.clip((volume.voxels - volume.low[:, None, None, None]) / (volume.high - volume.low)[:, None, None, None], 0, 1).sum(0)
+    if volume.mask.size:
+        weight = weight * volume.mask
+    total = weight.sum(dtype=np.float64)
+    if total <= 0:
+        return centre_of_grid(volume)
+    index = [np.tensordot(weight.sum(axis=tuple(o for o in range(3) if o != k), dtype=np.float64), np.arange(n), 1) / total for k, n in enumerate(weight.shape)]
+    return volume.to_world[:3, :3] @ np.array(index) + volume.to_world[:3, 3]
+
+
+def anchored(turns: Array, fixed_anchor: Array, moving_anchor: Array, centre: Array) -> Array:
+    """Poses ``(n, 4, 4)`` (from centred fixed world) that turn about ``fixed_anchor`` and carry it to ``moving_anchor``."""
+    poses = np.tile(np.eye(4), (len(turns), 1, 1))
+    poses[:, :3, :3] = turns
+    poses[:, :3, 3] = moving_anchor - turns @ (fixed_anchor - centre)
+    return poses
+
+
+def shifted(poses: Array, distance: float, spatial_dims: int) -> Array:
+    """The poses and their copies moved by plus and minus ``distance`` mm along each axis."""
+    shifts = [np.zeros(3), *[sign * distance * axis for axis in np.eye(3)[:spatial_dims] for sign in (-1, 1)]]
+    moved = np.concatenate([poses] * len(shifts))
+    moved[:, :3, 3] += np.repeat(shifts, len(poses), axis=0)
+    return moved
+
+
+STARTS = {
+    "identity": lambda fixed, moving: (np.zeros(3), np.zeros(3)),
+    "geometry": lambda fixed, moving: (centre_of_grid(fixed), centre_of_grid(moving)),
+    "moments": lambda fixed, moving: (centre_of_mass(fixed), centre_of_mass(moving)),
+}
+
+
+def candidates(volumes: tuple[Volume, Volume], given: Array, centre: Array, count: int, spatial_dims: int, turning: bool) -> Array:
+    """Poses to score before the first level; the ``given`` one comes first.
+
+    Around the given pose: small turns and shifts. Over the whole rotation group: turns about the centres of the grids and of mass.
+    """
+    fixed, moving = volumes
+    reach = 0.15 * float(np.linalg.norm(fixed.to_world[:3, :3] @ np.array(fixed.voxels.shape[1:])))
+    near = local_rotations((20, 40), spatial_dims) if turning else np.eye(3)[None]
+    here = np.tile(given, (len(near), 1, 1))
+    here[:, :3, :3] = given[:3, :3] @ near
+    everywhere = rotations(count if spatial_dims == 3 else max(24, count // 12), spatial_dims) if turning else np.eye(3)[None]
+    spread = [anchored(everywhere, *STARTS[name](fixed, moving), centre) for name in ("geometry", "moments")]
+    around = [shifted(s[:1], reach, spatial_dims) for s in spread]
+    return np.concatenate([shifted(here, reach / 2, spatial_dims), *spread, *around])
+
+
+def distinct(poses: Array, merits: Array, points: Array, count: int, apart: float) -> list[int]:
+    """Indices of the best ``count`` poses of which no two agree within ``apart`` mm (root mean square) over ``points (n, 3)``."""
+    images = np.einsum("bij,nj->bni", poses[:, :3, :3], points) + poses[:, None, :3, 3]
+    kept: list[int] = []
+    for k in np.argsort(-merits, kind="stable"):
+        near = [np.sqrt(((images[k] - images[j]) ** 2).sum(-1).mean()) < apart for j in kept]
+        if not any(near):
+            kept.append(int(k))
+        if len(kept) == count:
+            break
+    return kept

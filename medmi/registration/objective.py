@@ -1,0 +1,104 @@
+"""The objective at one pyramid level: poses in, scores and their derivatives out; the whole volume is never touched.
+
+A *pose* is a 4x4 matrix from centred fixed world (mm minus the solver's centre) to moving world. *Overlap* is the share of the drawn
+points that fall inside the moving image. *Merit* ranks poses: similarity above that of unrelated images, times the overlap, so that no
+pose wins by moving the difficult part out of sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from medmi.registration import kernels_cpu
+from medmi.registration.levels import Drawn, Volume
+from medmi.registration.terms import Samples, Term
+
+Array = np.ndarray
+# Poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of B poses: similarity ``(B,)``, overlap ``(B,)`` from 0 to 1, merit ``(B,)``, gradient ``(B, 4, 4)`` of the similarity or empty."""
+
+    similarity: Array
+    overlap: Array
+    merit: Array
+    gradient: Array
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Points drawn from the fixed image and the moving volume that they are looked up in.
+
+    Attributes:
+        term: the similarity, maximised.
+        samples: what the term needs of the fixed image.
+        points: ``(N, 3)`` float32, fixed world mm minus the centre.
+        moving: the moving volume.
+        to_index: ``(4, 4)`` moving world to moving index.
+        threads: how many share the poses of one call; the results do not depend on it.
+    """
+
+    term: Term
+    samples: Samples
+    points: Array
+    moving: Volume
+    to_index: Array
+    threads: int = 1
+
+    def __call__(self, poses: Array, gradient: bool = True) -> Scores:
+        """Evaluate poses ``(B, 4, 4)``."""
+        chunks = np.array_split(poses, max(-(-len(poses) // BATCH), min(self.threads, len(poses))))
+        parts = _map(lambda chunk: self._evaluate(chunk, gradient), chunks, self.threads)
+        return Scores(*(np.concatenate([p[k] for p in parts]) for k in range(4)))
+
+    def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, Array, Array, Array]:
+        batch, count, channels = len(poses), len(self.points), len(self.moving.voxels)
+        matrices = self.to_index @ poses
+        values = np.empty((batch, count, channels), np.float32)
+        slopes = np.empty((batch, count, channels, 3) if gradient else (0, 0, 0, 0), np.float32)
+        inside = np.empty((batch, count), np.uint8)
+        kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrices, self.points, values, slopes, inside)
+        similarity, derivatives = self.term.evaluate(values, inside, self.samples, gradient)
+        overlap = inside.mean(1)
+        out = np.zeros((batch, 4, 4))
+        if gradient:
+            kernels_cpu.project(derivatives, slopes, inside, matrices, self.points, out)
+            out = self.to_index.T @ out
+        return similarity, overlap, (similarity - self.term.unrelated(self.samples)) * overlap, out
+
+
+def _map(work: Callable[[Array], tuple], chunks: list[Array], threads: int) -> list[tuple]:
+    if threads == 1 or len(chunks) == 1:
+        return [work(chunk) for chunk in chunks]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, chunks))
+
+
+def make_objective(term: Term, drawn: Drawn, volumes: tuple[Volume, Volume], centre: Array, bins: int, threads: int) -> Objective:
+    """The objective of a term on drawn points; ``volumes`` are the fixed and the moving one of the level."""
+    fixed, moving = volumes
+    positions = (drawn.values - fixed.low) * ((bins - 1) / (fixed.high - fixed.low))
+    samples = Samples(
+        fixed=drawn.values,
+        positions=np.clip(positions, 0, bins - 1).astype(np.float32),
+        low=moving.low,
+        scale=((bins - 1) / (moving.high - moving.low)).astype(np.float32),
+        bins=bins,
+        unrelated_difference=unrelated_difference(drawn.values, moving),
+    )
+    points = (drawn.points - centre).astype(np.float32)
+    return Objective(term, samples, points, moving, np.linalg.inv(moving.to_world), threads)
+
+
+def unrelated_difference(fixed: Array, moving: Volume) -> float:
+    """Mean squared difference that values ``(N, C)`` have, summed over channels, to voxels drawn independently of them."""
+    rows = moving.voxels.reshape(len(moving.voxels), -1).astype(np.float64)
+    means = fixed.mean(0, dtype=np.float64) - rows.mean(1)
+    return float((fixed.var(0, dtype=np.float64) + rows.var(1) + means**2).sum())

@@ -1,0 +1,55 @@
+"""From SimpleITK's transforms to medmi's."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from medmi.frames import flip_affine, flip_matrix, flip_points
+from medmi.grid import Grid
+from medmi.spatial.base import SpatialTransform, chain
+from medmi.spatial.field import DisplacementFieldTransform, ItkTransform
+from medmi.spatial.linear import LinearTransform
+
+FAMILY_OF_CLASS = {
+    "IdentityTransform": "translation",
+    "TranslationTransform": "translation",
+    "Euler2DTransform": "rigid",
+    "Euler3DTransform": "rigid",
+    "VersorTransform": "rigid",
+    "VersorRigid3DTransform": "rigid",
+    "Similarity2DTransform": "similarity",
+    "Similarity3DTransform": "similarity",
+}
+
+
+def from_sitk(transform: sitk.Transform) -> SpatialTransform:
+    """The same map in RAS: linear classes as a matrix, fields as fields, composites part by part, anything else wrapped."""
+    concrete = transform.Downcast()
+    if isinstance(concrete, sitk.CompositeTransform):
+        count = concrete.GetNumberOfTransforms()
+        return chain([from_sitk(concrete.GetNthTransform(i)) for i in range(count)] or [_linear(concrete)])
+    if isinstance(concrete, sitk.DisplacementFieldTransform):
+        return _field(concrete)
+    return _linear(concrete) if concrete.IsLinear() else ItkTransform(concrete)
+
+
+def _linear(transform: sitk.Transform) -> LinearTransform:
+    d = transform.GetDimension()
+    origin = np.array(transform.TransformPoint([0.0] * d))
+    matrix = torch.eye(d + 1, dtype=torch.float64)
+    columns = [np.array(transform.TransformPoint(row)) - origin for row in np.eye(d).tolist()]
+    matrix[:-1, :-1] = torch.from_numpy(np.stack(columns, 1))
+    matrix[:-1, -1] = torch.from_numpy(origin)
+    return LinearTransform(flip_matrix(matrix), FAMILY_OF_CLASS.get(transform.GetName(), "affine"))
+
+
+def _field(transform: sitk.DisplacementFieldTransform) -> DisplacementFieldTransform:
+    image = transform.GetDisplacementField()
+    d = image.GetDimension()
+    lps = torch.eye(d + 1, dtype=torch.float64)
+    lps[:-1, :-1] = torch.tensor(image.GetDirection(), dtype=torch.float64).reshape(d, d) * torch.tensor(image.GetSpacing(), dtype=torch.float64)
+    lps[:-1, -1] = torch.tensor(image.GetOrigin(), dtype=torch.float64)
+    vectors = torch.from_numpy(sitk.GetArrayFromImage(image)).double()
+    return DisplacementFieldTransform(Grid(image.GetSize(), flip_affine(lps)), flip_points(vectors.permute(*reversed(range(d)), d)))

@@ -1,0 +1,96 @@
+"""Resampling of a moving image on a fixed grid through a transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch.nn import functional
+
+from medmi.grid import Grid, apply_affine
+from medmi.spatial.base import SpatialTransform
+from medmi.spatial.linear import LinearTransform, apply_projective
+from medmi.validation import choose
+
+SLAB_POINTS = 2**19
+
+
+def resample(
+    image: torch.Tensor, moving_grid: Grid, transform: SpatialTransform, fixed_grid: Grid, interpolation: str = "linear"
+) -> torch.Tensor:
+    """The moving image at ``T(x)`` for every voxel centre x of the fixed grid, as ``SimpleITK.Resample`` gives it.
+
+    Args:
+        image: moving image ``(C, *moving_grid.shape)``.
+        moving_grid: its grid.
+        transform: fixed world to moving world, mm.
+        fixed_grid: where the result lies.
+        interpolation: ``linear``, ``nearest`` or ``bspline`` (cubic).
+
+    Returns:
+        float32 ``(C, *fixed_grid.shape)``; zero where T(x) is more than half a voxel outside the moving grid.
+    """
+    sampler = choose(interpolation, INTERPOLATIONS, "interpolation")(image.float())
+    size = torch.tensor(moving_grid.shape, dtype=torch.float64, device=image.device)
+    out = torch.empty((image.shape[0], fixed_grid.shape[0], _rest(fixed_grid)), dtype=torch.float32, device=image.device)
+    for rows, index in _slabs(transform, fixed_grid, moving_grid, image.device):
+        inside = ((index >= -0.5) & (index < size - 0.5)).all(-1)
+        values = sampler(index.clamp_min(0).minimum(size - 1), moving_grid)
+        out[:, rows] = (values * inside).reshape(image.shape[0], -1, out.shape[2])
+    return out.reshape(-1, *fixed_grid.shape)
+
+
+def _rest(grid: Grid) -> int:
+    return int(np.prod(grid.shape[1:]))
+
+
+def _slabs(
+    transform: SpatialTransform, fixed_grid: Grid, moving_grid: Grid, device: torch.device
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Moving indices ``(points, d)`` for some rows of the fixed grid at a time: memory stays flat."""
+    rest = [torch.arange(s, dtype=torch.float64, device=device) for s in fixed_grid.shape[1:]]
+    rows = max(1, SLAB_POINTS // _rest(fixed_grid))
+    to_index = _index_map(transform, fixed_grid, moving_grid)
+    for start in range(0, fixed_grid.shape[0], rows):
+        stop = min(start + rows, fixed_grid.shape[0])
+        first = torch.arange(start, stop, dtype=torch.float64, device=device)
+        lattice = torch.stack(torch.meshgrid(first, *rest, indexing="ij"), -1).reshape(-1, fixed_grid.spatial_dims)
+        yield slice(start, stop), to_index(lattice)
+
+
+def _index_map(transform: SpatialTransform, fixed_grid: Grid, moving_grid: Grid) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Fixed index to moving index; the three matrices of a linear transform are multiplied once."""
+    if isinstance(transform, LinearTransform):
+        matrix = moving_grid.inverse @ transform.matrix.cpu() @ fixed_grid.affine
+        apply = apply_projective if transform.family == "homography" else apply_affine
+        return lambda index: apply(matrix, index)
+    return lambda index: moving_grid.world_to_index(transform.points(fixed_grid.index_to_world(index)))
+
+
+def _grid_sampler(mode: str) -> Callable[[torch.Tensor], Callable[[torch.Tensor, Grid], torch.Tensor]]:
+    def prepare(image: torch.Tensor) -> Callable[[torch.Tensor, Grid], torch.Tensor]:
+        def sample(index: torch.Tensor, grid: Grid) -> torch.Tensor:
+            d = grid.spatial_dims
+            unit = grid.index_to_unit(index).float().reshape(1, -1, *[1] * (d - 1), d)
+            values = functional.grid_sample(image.unsqueeze(0), unit, mode=mode, padding_mode="border", align_corners=True)
+            return values.reshape(image.shape[0], -1)
+
+        return sample
+
+    return prepare
+
+
+def _spline_sampler(image: torch.Tensor) -> Callable[[torch.Tensor, Grid], torch.Tensor]:
+    coefficients = [ndimage.spline_filter(channel.cpu().numpy(), order=3, mode="mirror") for channel in image]
+
+    def sample(index: torch.Tensor, grid: Grid) -> torch.Tensor:
+        at = index.T.cpu().numpy()
+        values = [ndimage.map_coordinates(c, at, order=3, mode="mirror", prefilter=False) for c in coefficients]
+        return torch.from_numpy(np.stack(values)).to(image)
+
+    return sample
+
+
+INTERPOLATIONS = {"linear": _grid_sampler("bilinear"), "nearest": _grid_sampler("nearest"), "bspline": _spline_sampler}
