@@ -55,11 +55,14 @@ def find_series(path: pathlib.Path) -> list[Series]:
         warnings.simplefilter("ignore")  # pydicom's, about harmless departures from the standard
         for file in files:
             header = image_header(file, alone=path.is_file())
-            if header is not None:
+            if header is None:
+                continue
+            with one_line(file, "DICOM"):
                 found[str(header.get("SeriesInstanceUID", ""))].append((header, file))
         if not found:
             raise InputError(f"{path}: {'is no DICOM image' if path.is_file() else 'holds no DICOM images'}")
-        series = [series_of(uid, members) for uid, members in found.items()]
+        with one_line(path, "DICOM"):
+            series = [series_of(uid, members) for uid, members in found.items()]
     return sorted(series, key=lambda s: (s.number.zfill(8), s.uid))
 
 

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from PIL.Image import DecompressionBombError
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from medmi.validation import InputError
 
@@ -40,6 +40,7 @@ FILE_ERRORS = (
     ImageFileError,
     HeaderDataError,
     InvalidDicomError,
+    BytesLengthException,
     DecompressionBombError,
 )
 

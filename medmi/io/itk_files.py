@@ -56,7 +56,8 @@ def read_picture(path: PathLike, volume: int | None = None) -> MetaTensor:
     file = existing_file(path)
     with one_line(file, "a picture"), warnings.catch_warnings():
         warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-        warnings.simplefilter("error", UserWarning)  # how Pillow says that a page's description ends early
+        if image_of_pages(file):
+            warnings.simplefilter("error", UserWarning)  # how Pillow says that a page's description ends early
         with PIL.Image.open(file) as picture:
             for page in range(getattr(picture, "n_frames", 1)):
                 picture.seek(page)
@@ -69,6 +70,11 @@ def read_picture(path: PathLike, volume: int | None = None) -> MetaTensor:
         return as_image(torch.from_numpy(to_float32(grey.T))[None], flip(2), str(path))
     image = read_with_itk(file, volume, "a picture", file)
     return as_image(image.as_tensor()[:3], image.affine, str(path)) if len(image) == MOST_COLOURS else image
+
+
+def image_of_pages(file: pathlib.Path) -> bool:
+    """Whether the name is that of a TIFF file."""
+    return file.suffix.lower() in (".tif", ".tiff")
 
 
 def read_with_itk(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import pathlib
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import SimpleITK as sitk
@@ -24,6 +26,20 @@ MAT_BYTES = {
     10: 4,
     20: 4,
 }  # MATLAB 4 type number (little-endian, full matrix) -> bytes a value: double, single, int32
+
+REHEARSAL = """
+import sys
+path, most, sys.path[:] = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+except ImportError:
+    pass
+import SimpleITK
+SimpleITK.ReadTransform(path)
+"""
+REHEARSAL_BYTES, REHEARSAL_RATIO, REHEARSAL_SECONDS = 1 << 30, 64, 120
 
 
 def read_itk_text(file: pathlib.Path, grids: Grids) -> SpatialTransform:
@@ -44,7 +60,23 @@ def read_itk_hdf(file: pathlib.Path, grids: Grids) -> SpatialTransform:
     with file.open("rb") as stream:
         if stream.read(len(HDF_MARK)) != HDF_MARK:
             raise InputError(f"{file}: is no HDF5 file")
+    rehearse(file)
     return itk_transform(file)
+
+
+def rehearse(file: pathlib.Path) -> None:
+    """Let another process read the file first: over a damaged one HDF5 may crash, hang or ask for all memory."""
+    most = REHEARSAL_BYTES + REHEARSAL_RATIO * file.stat().st_size
+    command = [sys.executable, "-c", REHEARSAL, str(file), str(most), *sys.path]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=REHEARSAL_SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{file}: is damaged: reading it does not end") from error
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise InputError(
+            f"{file}: is damaged: {said[-1][:200] if said and done.returncode > 0 else 'HDF5 crashes over it'}"
+        )
 
 
 def read_itk_binary(file: pathlib.Path, grids: Grids) -> SpatialTransform:

@@ -13,7 +13,7 @@ from medmi.registration.problem import Problem, Side
 from medmi.spatial.pyramid import shrink, shrink_factors
 
 Array = np.ndarray
-RANGE_PERCENTILES = (0.5, 99.5)
+RANGE_PERCENTILES = (0.5, 99.9)
 RANGE_VOXELS = 60_000
 NO_MASK = np.zeros((0, 0, 0), np.uint8)
 
@@ -105,7 +105,7 @@ class Drawn:
     values: Array
 
 
-def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float = 0.75) -> Drawn:
+def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float = 0.4) -> Drawn:
     """Draw points of a fixed level: stratified along memory, jittered within a voxel, ``foreground`` of them where the image is not flat.
 
     The weight of a voxel is its gradient magnitude, capped at its own 80th percentile, plus a constant, so that flat regions keep the remaining share.

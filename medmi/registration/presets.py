@@ -9,7 +9,7 @@ from medmi.registration.schedule import Plan
 PRESETS = MappingProxyType(
     {
         "default": Plan(),
-        "fast": Plan(search_points=500, rotations=256, points=(1200, 2500, 6000), poses=(8, 3, 1), steps=(20, 15, 20)),
-        "accurate": Plan(search_points=1500, rotations=1024, points=(4000, 12000, 60000), poses=(24, 8, 2), steps=(40, 30, 50)),
+        "fast": Plan(search_points=800, rotations=384, points=(1200, 2500, 6000), poses=(12, 4, 1), steps=(20, 15, 20)),
+        "accurate": Plan(search_points=2000, rotations=2048, points=(4000, 12000, 60000), poses=(48, 12, 2), steps=(40, 30, 50)),
     }
 )

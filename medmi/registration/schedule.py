@@ -33,27 +33,26 @@ class Plan:
     """Sizes that a schedule is made from; a preset is a plan.
 
     Attributes:
-        coarse: the field of view holds this many steps of the coarsest level, the finest four times as many.
+        steps_across: how many steps of each level, coarse to fine, the smaller field of view holds.
         search_points: points that score the candidate poses.
         rotations: of the search, over the whole rotation group.
         points, poses, steps, bins: by level, coarse to fine.
     """
 
-    coarse: float = 24.0
-    search_points: int = 800
-    rotations: int = 384
-    points: tuple[int, ...] = (2000, 4000, 16000)
-    poses: tuple[int, ...] = (12, 4, 1)
+    steps_across: tuple[float, ...] = (18.0, 40.0, 96.0)
+    search_points: int = 1200
+    rotations: int = 768
+    points: tuple[int, ...] = (2000, 4000, 32000)
+    poses: tuple[int, ...] = (24, 8, 1)
     steps: tuple[int, ...] = (30, 20, 30)
     bins: tuple[int, ...] = (16, 24, 32)
 
 
 def schedule(problem: Problem, plan: Plan) -> list[Stage]:
-    """The stages of a plan for this problem: spacings halve from level to level, from a share of the smaller field of view."""
+    """The stages of a plan for this problem: spacings are shares of the smaller field of view."""
     extents = []
     for side in (problem.fixed, problem.moving):
         sizes = side.grid.spacing * (side.grid.spacing.new_tensor(side.grid.shape) - 1)
         extents.append(float(sizes.log().mean().exp()))
-    coarse = min(extents) / plan.coarse
-    rows = zip(plan.points, plan.poses, plan.steps, plan.bins)
-    return [Stage(coarse / 2**k, n, poses, steps, 1.0, bins) for k, (n, poses, steps, bins) in enumerate(rows)]
+    rows = zip(plan.steps_across, plan.points, plan.poses, plan.steps, plan.bins)
+    return [Stage(min(extents) / across, n, poses, steps, 1.0, bins) for across, n, poses, steps, bins in rows]

@@ -180,6 +180,23 @@ def test_an_enhanced_file_that_contradicts_itself(tmp_path):
         read_image(save(tmp_path, [dataset]))
 
 
+def test_frames_of_3d_ultrasound_lie_where_their_volume_positions_say(tmp_path):
+    order = [3, 0, 5, 1, 4, 2]
+    dataset = enhanced_dataset(places(order), volume_pixels())
+    orientation = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    orientation.ImageOrientationVolume = orientation.ImageOrientationPatient
+    dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationVolumeSequence = [orientation]
+    del orientation.ImageOrientationPatient, dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        position = frame.PlanePositionSequence[0]
+        position.ImagePositionVolume = position.ImagePositionPatient
+        frame.PlanePositionVolumeSequence = [position]
+        del position.ImagePositionPatient, frame.PlanePositionSequence
+    image = read_image(save(tmp_path, [dataset]))
+    assert np.abs(image.affine.numpy() - expected_affine()).max() < 1e-5
+    assert np.array_equal(image[0, ..., 5].numpy().T, volume_pixels()[2] * 3.0)
+
+
 def test_planes_of_a_dose_grid(tmp_path):
     dataset = slice_dataset(volume_pixels()[0], np.array([12.0, -33.0, 57.0]), generate_uid(), 1)
     dataset.Modality, dataset.NumberOfFrames = "RTDOSE", 6

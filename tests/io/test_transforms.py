@@ -185,7 +185,7 @@ def test_cut_short_anywhere(tmp_path, suffix):
     transform: SpatialTransform = field(3) if ".nii" in suffix else linear("affine", 3)
     write_transform(transform, tmp_path / f"t{suffix}", **({} if ".nii" in suffix else grids))
     whole = (tmp_path / f"t{suffix}").read_bytes()
-    for end in np.linspace(0, len(whole) - 2, 40).astype(int):
+    for end in np.linspace(0, len(whole) - 2, 12 if suffix == ".h5" else 40).astype(int):
         (tmp_path / f"u{suffix}").write_bytes(whole[:end])
         refusal(tmp_path / f"u{suffix}", **grids)
 
@@ -208,3 +208,27 @@ def test_unwritable(tmp_path):
     with pytest.raises(InputError, match="cannot be written"):
         write_transform(linear("rigid", 3), tmp_path / "missing" / "t.tfm")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hdf5_that_crashes_the_library_is_refused(tmp_path, monkeypatch):
+    write_transform(linear("rigid", 3), tmp_path / "t.h5")
+    monkeypatch.setattr("medmi.io.itk_transforms.REHEARSAL", "import os; os.abort()")
+    assert "HDF5 crashes over it" in refusal(tmp_path / "t.h5")
+    monkeypatch.setattr("medmi.io.itk_transforms.REHEARSAL", "while True: pass")
+    monkeypatch.setattr("medmi.io.itk_transforms.REHEARSAL_SECONDS", 0.2)
+    assert "does not end" in refusal(tmp_path / "t.h5")
+
+
+def test_hdf5_with_bytes_changed(tmp_path):
+    write_transform(linear("rigid", 3), tmp_path / "t.h5")
+    whole = (tmp_path / "t.h5").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(25):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 8):
+            damaged[place] = rng.integers(0, 256)
+        (tmp_path / "u.h5").write_bytes(damaged)
+        try:
+            read_transform(tmp_path / "u.h5")
+        except InputError as error:
+            assert "\n" not in str(error)
