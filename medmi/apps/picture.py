@@ -142,10 +142,9 @@ def place(figure: Figure, box: tuple[float, float, float, float], picture: torch
     axes = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
     axes.imshow(picture.numpy(), interpolation="lanczos", aspect="auto")
     axes.set_axis_off()
-    halo = [withStroke(linewidth=2.2, foreground=BACKGROUND)]
     for letter, (x, y) in zip(plane.ends, LETTER_PLACES, strict=True):
         letters = axes.text(x, y, letter, transform=axes.transAxes, ha="center", va="center", fontsize=7.5, color=INK)
-        letters.set_path_effects(halo)
+        letters.set_path_effects([withStroke(linewidth=2.2, foreground=BACKGROUND)])
 
 
 def text(figure: Figure, x: float, y: float, words: str, size: float, rotation: float = 0, color: object = INK) -> None:

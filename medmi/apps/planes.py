@@ -22,18 +22,17 @@ WINDOW_QUANTILES = (0.01, 0.995)
 
 @dataclass(frozen=True)
 class Plane:
-    """World axes across and up a plane; ``ends`` are the letters at its left, right, top and bottom."""
+    """World axes that fall from left to right and rise from bottom to top; ``ends``: left, right, top, bottom."""
 
     name: str
     across: int
-    across_sign: int
     up: int
     ends: str
 
 
-AXIAL = Plane("axial", across=0, across_sign=-1, up=1, ends="RLAP")
-CORONAL = Plane("coronal", across=0, across_sign=-1, up=2, ends="RLSI")
-SAGITTAL = Plane("sagittal", across=1, across_sign=-1, up=2, ends="APSI")
+AXIAL = Plane("axial", across=0, up=1, ends="RLAP")
+CORONAL = Plane("coronal", across=0, up=2, ends="RLSI")
+SAGITTAL = Plane("sagittal", across=1, up=2, ends="APSI")
 PLANES: dict[int, tuple[Plane, ...]] = {2: (AXIAL,), 3: (AXIAL, CORONAL, SAGITTAL)}
 
 
@@ -58,7 +57,7 @@ class View:
         up = torch.arange(rows - 0.5, 0, -1, dtype=torch.float64) * self.pixel + self.low[plane.up]
         across = torch.arange(columns, dtype=torch.float64).add(0.5) * self.pixel + self.low[plane.across]
         points[..., plane.up] = up[:, None]
-        points[..., plane.across] = across if plane.across_sign > 0 else across.flip(0)
+        points[..., plane.across] = across.flip(0)
         return points
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from monai.data import MetaTensor
 
 from medmi.apps.output import as_json, result_folder
+from medmi.apps.picture import save_comparison
+from medmi.apps.report import ImageSummary, ReportData, write_report
 from medmi.grid import Grid
 from medmi.io import read_image, write_image, write_transform
 from medmi.registration import RegistrationResult, apply, register
@@ -66,7 +68,7 @@ def register_images(
             write_transform(result.transform, work / transform_name(result), fixed_grid=result.fixed_grid)
             write_image(result.moved, work / "moved.nii.gz")
         (work / "result.json").write_text(as_json(summary))
-        _illustrate(fixed, moving, result, order, work)
+        _illustrate(fixed, moving, result, summary, work)
     return summary
 
 
@@ -97,11 +99,25 @@ def summarise(result: RegistrationResult, order: Order) -> dict[str, Any]:
     return summary
 
 
-def _illustrate(fixed: MetaTensor, moving: MetaTensor, result: RegistrationResult, order: Order, work: pathlib.Path) -> None:
-    from medmi.apps.picture import save_comparison
-
-    moved = result.moved if not result.failed else before(fixed, moving)
-    save_comparison(fixed, before(fixed, moving), moved, work / "comparison.png")
+def _illustrate(fixed: MetaTensor, moving: MetaTensor, result: RegistrationResult, summary: dict[str, Any], work: pathlib.Path) -> None:
+    """The picture and the report."""
+    start = before(fixed, moving)
+    save_comparison(fixed, start, start if result.failed else result.moved, work / "comparison.png")
+    grids = (("fixed", result.fixed_grid), ("moving", Grid.of(moving)))
+    data = ReportData(
+        status=result.status,
+        seconds=result.seconds,
+        images=tuple(ImageSummary(role, grid.shape, tuple(grid.spacing.tolist())) for role, grid in grids),
+        parameters={name: summary[name] for name in ("transform", "similarity_term", "initial", "seed")},
+        matrix=tuple(map(tuple, summary["matrix_ras"])) if "matrix_ras" in summary and not result.failed else None,
+        similarity=result.similarity,
+        overlap=result.overlap,
+        history=tuple((int(row["level"]), row["similarity"]) for row in result.history),
+        versions=summary["versions"],
+        confidence=result.confidence,
+        expected_error_mm=result.expected_error_mm,
+    )
+    write_report(data, work / "report.html", work / "comparison.png")
 
 
 def apply_file(moving: pathlib.Path, transform: pathlib.Path, reference: pathlib.Path, out: pathlib.Path, interpolation: str) -> None:
