@@ -40,7 +40,7 @@ class Grid:
         shape = tuple(int(s) for s in shape)
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise InputError(f"Grid: shape {shape} is not that of a 2D or 3D image")
-        matrix = square_affine(torch.as_tensor(affine, dtype=torch.float64).detach().cpu(), len(shape))
+        matrix = square_affine(torch.as_tensor(affine, dtype=torch.float64).detach().cpu().clone(), len(shape))
         object.__setattr__(self, "shape", shape)
         object.__setattr__(self, "affine", matrix)
         object.__setattr__(self, "inverse", torch.linalg.inv(matrix))

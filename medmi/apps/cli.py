@@ -52,8 +52,12 @@ def register(
     order = Order(transform, similarity, initial, preset, fixed_mask, moving_mask, seed, use_threads(threads), device)
     with bar("registering") as report:
         summary = register_files(fixed, moving, out, order, report)
-    show(summary, as_json, f"{summary['status']}: results in {out}")
-    if summary["status"].startswith("failed"):
+    line = f"{summary['status']}: results in {out}"
+    failed = summary["status"].startswith("failed")
+    if as_json or not failed:
+        show(summary, as_json, line)
+    if failed:
+        complain(line)
         raise typer.Exit(FAILED)
 
 
@@ -102,6 +106,56 @@ def info(
         show({"rows": rows}, True, "")
     else:
         table(rows)
+
+
+@app.command()
+def mi(
+    a: Annotated[pathlib.Path, typer.Argument(help="An image.")],
+    b: Annotated[pathlib.Path, typer.Argument(help="Another; resampled on the first one's grid where they differ.")],
+    estimator: Annotated[str, typer.Option(help="histogram, or a neural bound: mine, dv, nwj, jsd, hellinger, chi2, infonce, smile.")] = "histogram",
+    num_bins: Annotated[int, typer.Option(help="Bins of the histogram along each axis.")] = 32,
+    seed: Annotated[int, typer.Option(help="Seed of the neural estimators.")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Mutual information of two images, in nat."""
+    from medmi.apps.measure import measure_information
+
+    use_threads(None)
+    summary = measure_information(a, b, estimator, num_bins, seed)
+    show(summary, as_json, f"mutual information {summary['mutual_information_nat']:.4f} nat over {summary['voxels']} voxels ({estimator})")
+
+
+@app.command()
+def evaluate(
+    transform: Annotated[pathlib.Path, typer.Option(help="Transform file, fixed points to moving points.")],
+    fixed_points: Annotated[pathlib.Path, typer.Option(help="Landmarks on the fixed image: .csv (x,y[,z]), .fcsv or .mrk.json.")],
+    moving_points: Annotated[pathlib.Path, typer.Option(help="The same landmarks on the moving image, in the same order.")],
+    frame: Annotated[str, typer.Option(help="ras or lps: frame of .csv coordinates.")] = "ras",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Target registration error of a transform over landmark pairs, in mm."""
+    from medmi.apps.measure import evaluate as measure
+
+    summary = measure(transform, fixed_points, moving_points, frame)
+    show(summary, as_json, f"mean error {summary['before_mm']['mean']:.3f} mm before, {summary['after_mm']['mean']:.3f} mm after, over {summary['landmarks']} landmarks")
+
+
+@app.command()
+def convert(
+    source: Annotated[pathlib.Path, typer.Argument(metavar="IN", help="Transform file.")],
+    out: Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="Transform file of another kind; the suffix says which.")],
+    fixed: Annotated[pathlib.Path | None, typer.Option(help="Fixed image: FSL, FreeSurfer and field files need its grid.")] = None,
+    moving: Annotated[pathlib.Path | None, typer.Option(help="Moving image: FSL and FreeSurfer files need its grid.")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Rewrite a transform file in another convention: ITK, FSL, AFNI, FreeSurfer, displacement field."""
+    from medmi.apps.convert import convert_file
+
+    convert_file(source, out, fixed, moving)
+    show({"status": "done", "written": out.name}, as_json, f"written: {out}")
 
 
 def use_threads(threads: int | None) -> int:

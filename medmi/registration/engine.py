@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
-from medmi.registration.initialise import STARTS, anchored, candidates, distinct
+from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct
 from medmi.registration.levels import Array, Volume, draw, lift, lower, pyramid
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.problem import Problem
@@ -22,10 +22,12 @@ from medmi.spatial.linear import LinearTransform
 FAMILY_BY_LEVEL = {
     "translation": ("translation", "translation", "translation"),
     "rigid": ("rigid", "rigid", "rigid"),
-    "similarity": ("rigid", "similarity", "similarity"),
-    "affine": ("rigid", "affine", "affine"),
-    "homography": ("rigid", "affine", "homography"),
+    "similarity": ("similarity", "similarity", "similarity"),
+    "affine": ("similarity", "affine", "affine"),
+    "homography": ("similarity", "affine", "homography"),
 }
+# Sizes of the moving image against the fixed one that the search tries, for families that can change it.
+SCALES = {"translation": (1.0,), "rigid": (1.0,), "similarity": (1.0, 0.85, 1.18), "affine": (1.0, 0.85, 1.18), "homography": (1.0, 0.85, 1.18)}
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def _given(request: Request, volumes: tuple[Volume, Volume], centre: Array) -> A
 def _search(problem: Problem, request: Request, stage: Stage, volumes: tuple[Volume, Volume], given: Array, rng: np.random.Generator) -> Array:
     plan = request.plan
     objective = _objective(request, Stage(stage.spacing, plan.search_points, 0, 0, 0, stage.bins), volumes, lift_point(problem), rng)
-    poses = candidates(volumes, given, lift_point(problem), plan.rotations, problem.spatial_dims, request.family != "translation")
+    search = Search(plan.rotations if request.family != "translation" else 0, SCALES[request.family], problem.spatial_dims)
+    poses = candidates(volumes, given, lift_point(problem), search)
     merits = objective(poses, gradient=False).merit
     kept = distinct(poses, merits, objective.points[:100], stage.poses, 2 * stage.spacing)
     return poses[kept if 0 in kept else [*kept, 0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -71,20 +73,33 @@ STARTS = {
 }
 
 
-def candidates(volumes: tuple[Volume, Volume], given: Array, centre: Array, count: int, spatial_dims: int, turning: bool) -> Array:
-    """Poses to score before the first level; the ``given`` one comes first.
+@dataclass(frozen=True)
+class Search:
+    """How wide to look: rotations over the whole group (none: translations only), sizes of the moving image, dimension."""
 
-    Around the given pose: small turns and shifts. Over the whole rotation group: turns about the centres of the grids and of mass.
+    rotations: int
+    scales: tuple[float, ...]
+    spatial_dims: int
+
+
+def candidates(volumes: tuple[Volume, Volume], given: Array, centre: Array, search: Search) -> Array:
+    """Poses ``(B, 4, 4)`` to score before the first level; the ``given`` one comes first.
+
+    Around the given pose: small turns and shifts. Over the whole rotation group: turns about the centres of the grids and of mass,
+    at each scale.
     """
     fixed, moving = volumes
+    dims = search.spatial_dims
     reach = 0.15 * float(np.linalg.norm(fixed.to_world[:3, :3] @ np.array(fixed.voxels.shape[1:])))
-    near = local_rotations((20, 40), spatial_dims) if turning else np.eye(3)[None]
+    near = local_rotations((20, 40), dims) if search.rotations else np.eye(3)[None]
     here = np.tile(given, (len(near), 1, 1))
     here[:, :3, :3] = given[:3, :3] @ near
-    everywhere = rotations(count if spatial_dims == 3 else max(24, count // 12), spatial_dims) if turning else np.eye(3)[None]
-    spread = [anchored(everywhere, *STARTS[name](fixed, moving), centre) for name in ("geometry", "moments")]
-    around = [shifted(s[:1], reach, spatial_dims) for s in spread]
-    return np.concatenate([shifted(here, reach / 2, spatial_dims), *spread, *around])
+    count = search.rotations if dims == 3 else max(24, search.rotations // 12)
+    everywhere = rotations(count, dims) if search.rotations else np.eye(3)[None]
+    scaled = np.concatenate([everywhere * scale for scale in search.scales])
+    spread = [anchored(scaled, *STARTS[name](fixed, moving), centre) for name in ("geometry", "moments")]
+    around = [shifted(s[:1], reach, dims) for s in spread]
+    return np.concatenate([shifted(here, reach / 2, dims), *spread, *around])
 
 
 def distinct(poses: Array, merits: Array, points: Array, count: int, apart: float) -> list[int]:

@@ -28,18 +28,20 @@ class Stage:
     bins: int
 
 
+# By dimension: how many steps of each level, coarse to fine, the smaller field of view holds. A plane has room for finer ones.
+STEPS_ACROSS = {2: (18.0, 60.0, 240.0), 3: (18.0, 40.0, 96.0)}
+
+
 @dataclass(frozen=True)
 class Plan:
     """Sizes that a schedule is made from; a preset is a plan.
 
     Attributes:
-        steps_across: how many steps of each level, coarse to fine, the smaller field of view holds.
         search_points: points that score the candidate poses.
         rotations: of the search, over the whole rotation group.
         points, poses, steps, bins: by level, coarse to fine.
     """
 
-    steps_across: tuple[float, ...] = (18.0, 40.0, 96.0)
     search_points: int = 1200
     rotations: int = 768
     points: tuple[int, ...] = (2000, 4000, 32000)
@@ -54,5 +56,5 @@ def schedule(problem: Problem, plan: Plan) -> list[Stage]:
     for side in (problem.fixed, problem.moving):
         sizes = side.grid.spacing * (side.grid.spacing.new_tensor(side.grid.shape) - 1)
         extents.append(float(sizes.log().mean().exp()))
-    rows = zip(plan.steps_across, plan.points, plan.poses, plan.steps, plan.bins)
+    rows = zip(STEPS_ACROSS[problem.spatial_dims], plan.points, plan.poses, plan.steps, plan.bins)
     return [Stage(min(extents) / across, n, poses, steps, 1.0, bins) for across, n, poses, steps, bins in rows]
