@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from torch import nn
+
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
+from medmi.registration.dense import DenseObjective, make_dense_objective
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct
 from medmi.registration.levels import Array, Volume, draw, lift, lower, pyramid
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.problem import Problem
 from medmi.registration.schedule import Plan, Stage, schedule
-from medmi.registration.terms import Term
+from medmi.registration.terms import TERMS, Term
 from medmi.spatial.generators import generators
 from medmi.spatial.linear import LinearTransform
 
@@ -36,7 +39,8 @@ class Request:
 
     Attributes:
         family: of the transform.
-        term: the similarity.
+        term: the similarity: a term on sampled points, or a loss on the whole grid. The search and the coarsest level of a loss run by
+            mutual information, which any two modalities allow.
         start: ``auto`` for a search, a name of ``STARTS``, or a transform.
         plan: sizes.
         seed: of every random draw.
@@ -45,7 +49,7 @@ class Request:
     """
 
     family: str
-    term: Term
+    term: Term | nn.Module
     start: str | LinearTransform
     plan: Plan
     seed: int
@@ -76,7 +80,7 @@ def solve(problem: Problem, request: Request) -> Solution:
     history: list[dict[str, float]] = []
     rested, scores, objective = False, None, None
     for k, (stage, volumes) in enumerate(zip(stages, levels)):
-        objective = _objective(request, stage, volumes, centre, rng)
+        objective = _objective(request, stage, volumes, centre, rng, coarse=k == 0)
         poses = poses[_best(objective, poses, stage)] if k else poses
         basis = scaled_basis(FAMILY_BY_LEVEL[request.family][k], problem)
         climbers, rested = ascend(objective, poses, basis, stage.steps, stage.first_step * stage.spacing, _recorder(history, k))
@@ -123,11 +127,16 @@ def _search(problem: Problem, request: Request, stage: Stage, volumes: tuple[Vol
     return poses[kept if 0 in kept else [*kept, 0]]
 
 
-def _objective(request: Request, stage: Stage, volumes: tuple[Volume, Volume], centre: Array, rng: np.random.Generator) -> Objective:
-    return make_objective(request.term, draw(volumes[0], stage.points, rng), volumes, centre, stage.bins, request.threads)
+def _objective(
+    request: Request, stage: Stage, volumes: tuple[Volume, Volume], centre: Array, rng: np.random.Generator, coarse: bool = True
+) -> Objective | DenseObjective:
+    if isinstance(request.term, Term) or coarse:
+        term = request.term if isinstance(request.term, Term) else TERMS["mi"]
+        return make_objective(term, draw(volumes[0], stage.points, rng), volumes, centre, stage.bins, request.threads)
+    return make_dense_objective(request.term, volumes, centre, 2 if volumes[0].voxels.shape[-1] == 1 else 3)
 
 
-def _best(objective: Objective, poses: Array, stage: Stage) -> list[int]:
+def _best(objective: Objective | DenseObjective, poses: Array, stage: Stage) -> list[int]:
     merits = objective(poses, gradient=False).merit
     return distinct(poses, np.nan_to_num(merits, nan=-np.inf), objective.points[:100], stage.poses, stage.spacing / 2)
 

@@ -67,7 +67,7 @@ def _side(image: MetaTensor, mask: MetaTensor | None, role: str) -> Side:
     if min(grid.shape) < 2:
         raise InputError(f"{role}: shape {grid.shape} has an axis of one voxel, which no motion can be found along; pass a 2D image or a volume")
     voxels = image.as_tensor().detach()
-    voxels = voxels if voxels.dtype == torch.float32 else voxels.to(torch.float32)
+    voxels = voxels.to(torch.float32).contiguous()
     inside = None if mask is None else _mask(mask, grid, role)
     low, high = (float(v) for v in torch.aminmax(voxels))
     if low - low != 0 or high - high != 0:  # NaN or infinity somewhere

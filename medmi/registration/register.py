@@ -10,15 +10,17 @@ from typing import Any
 import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
+from torch import nn
 
 from medmi.grid import Grid
 from medmi.io import from_sitk, read_image, read_transform
+from medmi.registration.dense import DENSE_TERMS
 from medmi.registration.engine import FAMILY_BY_LEVEL, Request, solve
 from medmi.registration.initialise import STARTS
 from medmi.registration.presets import PRESETS
 from medmi.registration.problem import Problem, pose_problem
 from medmi.registration.result import RegistrationResult, moved_image
-from medmi.registration.terms import TERMS
+from medmi.registration.terms import TERMS, Term
 from medmi.spatial import LinearTransform, SpatialTransform
 from medmi.spatial import from_sitk as transform_from_sitk
 from medmi.spatial.resample import INTERPOLATIONS
@@ -32,7 +34,7 @@ def register(
     fixed: ImageLike,
     moving: ImageLike,
     transform: str | Sequence[str] = "rigid",
-    similarity: str = "mi",
+    similarity: str | nn.Module = "mi",
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
     initial: str | pathlib.Path | SpatialTransform | sitk.Transform = "auto",
@@ -48,7 +50,8 @@ def register(
         fixed: reference image: a path (file or DICOM folder), a MetaTensor ``(C, *spatial)`` or a SimpleITK image.
         moving: image to be aligned, 2D or 3D as the fixed one.
         transform: ``translation``, ``rigid``, ``similarity``, ``affine``, in 2D also ``homography``; or several, run in order.
-        similarity: ``mi``, ``nmi``, ``ncc`` or ``ssd``. Colour is summed over channels; where the channel counts differ, both
+        similarity: ``mi``, ``nmi``, ``ncc`` or ``ssd`` on sampled points; ``lmi``, ``lncc``, ``mind`` or ``lc2`` on the whole grid
+            (slower); or a MONAI-style loss object, lower is better, on images scaled to [0, 1]. Colour is summed over channels; where the channel counts differ, both
             images are taken as luminance.
         fixed_mask: image on the fixed grid; points are drawn where it is not 0.
         moving_mask: image on the moving grid; the moving image counts where it is not 0.
@@ -69,8 +72,10 @@ def register(
     images = [as_image(image, role) for image, role in ((fixed, "fixed"), (moving, "moving"))]
     masks = [None if m is None else as_image(m, role) for m, role in ((fixed_mask, "fixed_mask"), (moving_mask, "moving_mask"))]
     families = [transform] if isinstance(transform, str) else list(transform)
-    _check_options(families, similarity, device, threads)
+    _check_options(families, device, threads)
+    term = as_term(similarity)
     plan = choose(preset or "default", PRESETS, "preset")
+    plan = plan if isinstance(term, Term) else plan.on_whole_grids()
     start_time = time.perf_counter()
     problem = pose_problem(images[0], images[1], masks[0], masks[1])
     if problem.spatial_dims == 3 and "homography" in families:
@@ -81,7 +86,7 @@ def register(
     with _reporter(progress) as report:
         for number, family in enumerate(families):
             tell = None if report is None else _part_of(report, number, len(families))
-            request = Request(family, TERMS[similarity], start, plan, seed, threads, tell)
+            request = Request(family, term, start, plan, seed, threads, tell)
             solution = solve(problem, request)
             history += solution.history
             if solution.status.startswith("failed"):
@@ -147,12 +152,19 @@ def as_transform(transform: Any, role: str, fixed: Grid, moving: Grid) -> Spatia
     raise InputError(f"{role}: got {type(transform).__name__}; pass a path, a medmi transform or a SimpleITK transform")
 
 
-def _check_options(families: list[str], similarity: str, device: object, threads: int) -> None:
+def as_term(similarity: Any) -> Term | nn.Module:
+    """The term or loss of a name; a loss object is taken as it is."""
+    if isinstance(similarity, nn.Module):
+        return similarity
+    known: dict[str, Callable[[], Term | nn.Module]] = {name: lambda row=row: row for name, row in TERMS.items()} | DENSE_TERMS
+    return choose(similarity, known, "similarity")()
+
+
+def _check_options(families: list[str], device: object, threads: int) -> None:
     if not families:
         raise InputError("transform: the list is empty; give at least one family")
     for family in families:
         choose(family, FAMILY_BY_LEVEL, "transform")
-    choose(similarity, TERMS, "similarity")
     if device is not None and torch.device(device).type != "cpu":  # type: ignore[arg-type]
         raise InputError(f"device: {device} is not supported by the solver; leave it out or pass cpu")
     if threads < 1:

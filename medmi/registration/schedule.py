@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medmi.registration.problem import Problem
 
@@ -40,6 +40,7 @@ class Plan:
         search_points: points that score the candidate poses.
         rotations: of the search, over the whole rotation group.
         points, poses, steps, bins: by level, coarse to fine.
+        detail: factor on the steps across of the levels after the first.
     """
 
     search_points: int = 1200
@@ -48,6 +49,11 @@ class Plan:
     poses: tuple[int, ...] = (24, 8, 1)
     steps: tuple[int, ...] = (30, 20, 30)
     bins: tuple[int, ...] = (16, 24, 32)
+    detail: float = 1.0
+
+    def on_whole_grids(self) -> Plan:
+        """The plan with fewer poses, steps and voxels, for terms that visit every voxel."""
+        return replace(self, poses=(self.poses[0], 2, 1), steps=(self.steps[0], 15, 15), detail=0.6 * self.detail)
 
 
 def schedule(problem: Problem, plan: Plan) -> list[Stage]:
@@ -56,5 +62,7 @@ def schedule(problem: Problem, plan: Plan) -> list[Stage]:
     for side in (problem.fixed, problem.moving):
         sizes = side.grid.spacing * (side.grid.spacing.new_tensor(side.grid.shape) - 1)
         extents.append(float(sizes.log().mean().exp()))
-    rows = zip(STEPS_ACROSS[problem.spatial_dims], plan.points, plan.poses, plan.steps, plan.bins)
-    return [Stage(min(extents) / across, n, poses, steps, 1.0, bins) for across, n, poses, steps, bins in rows]
+    first, *finer = STEPS_ACROSS[problem.spatial_dims]
+    across = (first, *(plan.detail * steps for steps in finer))
+    rows = zip(across, plan.points, plan.poses, plan.steps, plan.bins)
+    return [Stage(min(extents) / count, n, poses, steps, 1.0, bins) for count, n, poses, steps, bins in rows]

@@ -69,7 +69,7 @@ def normalized_mutual_information_of(tables: Array) -> tuple[Array, Array]:
     return value[..., 0, 0], (value * logs[2] - logs[0] - logs[1]) / joint
 
 
-TINY = 1e-12
+TINY, ROUNDING = 1e-12, 1e-12
 
 
 def histogram_evaluation(of_tables: Callable[[Array], tuple[Array, Array]]) -> Evaluation:
@@ -99,17 +99,22 @@ def squared_difference(moved: Array, inside: Array, samples: Samples, derivative
 
 
 def cross_correlation(moved: Array, inside: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
-    """Pearson's correlation over the overlap, summed over channels."""
+    """Pearson's correlation over the overlap, summed over channels; 0 where either image is flat there."""
     weight = inside[..., None].astype(np.float64)
     kept = np.maximum(weight.sum(1, keepdims=True), 1)
 
-    def centred(x: Array) -> Array:
-        return (x - (x * weight).sum(1, keepdims=True) / kept) * weight
+    def centred(x: Array) -> tuple[Array, Array, Array]:
+        kept_x = x * weight
+        rest = (x - kept_x.sum(1, keepdims=True) / kept) * weight
+        energy = (rest * rest).sum(1, keepdims=True)
+        # Relative to the values, so that their unit does not matter: what is left under this is float32's rounding.
+        varies = energy > ROUNDING * (kept_x * kept_x).sum(1, keepdims=True)
+        return rest, np.sqrt(np.where(varies, energy, 1)), varies
 
-    f, m = centred(samples.fixed[None].astype(np.float64)), centred(moved.astype(np.float64))
-    norm_f, norm_m = (np.sqrt(np.maximum((x * x).sum(1, keepdims=True), TINY)) for x in (f, m))
-    correlation = (f * m).sum(1, keepdims=True) / (norm_f * norm_m)
-    slope = (f / norm_f - correlation * m / norm_m) / norm_m
+    f, norm_f, f_varies = centred(samples.fixed[None].astype(np.float64))
+    m, norm_m, m_varies = centred(moved.astype(np.float64))
+    correlation = np.where(f_varies & m_varies, (f * m).sum(1, keepdims=True) / (norm_f * norm_m), 0)
+    slope = np.where(f_varies & m_varies, (f / norm_f - correlation * m / norm_m) / norm_m, 0)
     return correlation.sum((1, 2)), slope.astype(np.float32)
 
 

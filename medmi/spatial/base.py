@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import cast
 
 import SimpleITK as sitk
 import torch
@@ -14,7 +15,13 @@ from medmi.validation import InputError
 
 
 class SpatialTransform(nn.Module, ABC):
-    """A map T from fixed world points to moving world points, RAS+ mm (the resampling direction, as in ITK)."""
+    """A map T from fixed world points to moving world points, RAS+ mm (the resampling direction, as in ITK).
+
+    Attributes:
+        sampled_in_itk: whether ITK can hold it only as a displacement field, exact at the voxel centres of one grid.
+    """
+
+    sampled_in_itk: bool = False
 
     @property
     @abstractmethod
@@ -58,8 +65,8 @@ class Chain(SpatialTransform):
         if len(sizes) > 1:
             raise InputError(f"Chain: 2D and 3D transforms cannot be chained, got {[p.spatial_dims for p in self]}")
 
-    def __iter__(self):  # noqa: ANN204
-        return iter(self.parts)
+    def __iter__(self) -> Iterator[SpatialTransform]:
+        return iter(cast("Iterable[SpatialTransform]", self.parts))
 
     @property
     def spatial_dims(self) -> int:
@@ -77,22 +84,37 @@ class Chain(SpatialTransform):
         return Chain([part.inverse() for part in reversed(list(self))])
 
     def to_sitk(self, grid: Grid | None = None) -> sitk.Transform:
-        """A ``sitk.CompositeTransform`` of the parts."""
-        composite = sitk.CompositeTransform(self.spatial_dims)
-        for part in self:
-            composite.AddTransform(part.to_sitk(grid))
-        return composite
+        """A ``sitk.CompositeTransform`` of the parts.
+
+        ``grid`` holds the fixed points alone, so a part that needs it and is not applied first is sampled together with all
+        that is applied before it.
+        """
+        from medmi.spatial.field import DisplacementFieldTransform  # which builds on this module
+
+        parts = list(flattened(self))
+        sampled = next((k for k, part in enumerate(parts[:-1]) if part.sampled_in_itk), None)
+        if sampled is not None and grid is not None:
+            parts[sampled:] = [DisplacementFieldTransform.sampled(Chain(parts[sampled:]), grid)]
+        return sitk.CompositeTransform([part.to_sitk(grid) for part in parts])
 
     def folded(self, other: SpatialTransform) -> SpatialTransform | None:
         """None: a chain is flattened by :func:`chain`, not folded."""
         return None
 
 
+def flattened(transforms: Iterable[SpatialTransform]) -> Iterator[SpatialTransform]:
+    """The transforms with the parts of chains, however deep, in their place."""
+    for transform in transforms:
+        if isinstance(transform, Chain):
+            yield from flattened(transform)
+        else:
+            yield transform
+
+
 def chain(transforms: Iterable[SpatialTransform]) -> SpatialTransform:
     """``chain([a, b, c])(x) = a(b(c(x)))``, nested chains flattened and neighbours folded into one where that is exact."""
-    flat = [p for t in transforms for p in (t if isinstance(t, Chain) else [t])]
     kept: list[SpatialTransform] = []
-    for part in flat:
+    for part in flattened(transforms):
         one = kept[-1].folded(part) if kept and kept[-1].spatial_dims == part.spatial_dims else None
         if one is None:
             kept.append(part)

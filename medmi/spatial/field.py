@@ -25,7 +25,8 @@ class DisplacementFieldTransform(SpatialTransform):
         super().__init__()
         wanted = (*grid.shape, grid.spatial_dims)
         if tuple(displacement.shape) != wanted:
-            raise InputError(f"DisplacementFieldTransform: displacement has shape {tuple(displacement.shape)}; {wanted} is asked")
+            came = tuple(displacement.shape)
+            raise InputError(f"DisplacementFieldTransform: displacement has shape {came}; {wanted} is asked")
         if not bool(torch.isfinite(displacement).all()):
             raise InputError("DisplacementFieldTransform: displacement holds values that are not finite")
         self.grid = grid
@@ -67,14 +68,14 @@ class DisplacementFieldTransform(SpatialTransform):
             back = back + step
             if float(step.abs().max()) < 1e-3:
                 return DisplacementFieldTransform(self.grid, back)
-        raise InputError("inverse: the displacement field folds or leaves its grid, so that no inverse field exists on it")
+        raise InputError("inverse: the displacement field folds or leaves its grid: no inverse field exists on it")
 
     def folded(self, other: SpatialTransform) -> SpatialTransform | None:
         """None: fields are kept apart in a chain, so that nothing is interpolated twice."""
         return None
 
     def to_sitk(self, grid: Grid | None = None) -> sitk.Transform:
-        """A ``sitk.DisplacementFieldTransform`` in LPS; a sheared grid has no ITK image and is refused."""
+        """A ``sitk.DisplacementFieldTransform`` in LPS, on the same grid, sheared or not."""
         d = self.spatial_dims
         vectors = flip_points(self.displacement.cpu()).permute(*reversed(range(d)), d).contiguous()
         image = sitk.GetImageFromArray(vectors.numpy(), isVector=True)
@@ -82,10 +83,7 @@ class DisplacementFieldTransform(SpatialTransform):
         spacing = self.grid.spacing
         image.SetSpacing(spacing.tolist())
         image.SetOrigin(lps[:-1, -1].tolist())
-        try:
-            image.SetDirection((lps[:-1, :-1] / spacing).flatten().tolist())
-        except RuntimeError as error:
-            raise InputError("to_sitk: the field's grid is sheared, which ITK images cannot be; resample it first") from error
+        image.SetDirection((lps[:-1, :-1] / spacing).flatten().tolist())
         return sitk.DisplacementFieldTransform(sitk.Cast(image, sitk.sitkVectorFloat64))
 
 

@@ -12,15 +12,13 @@ from medmi.spatial.base import SpatialTransform, chain
 from medmi.spatial.field import DisplacementFieldTransform, ItkTransform
 from medmi.spatial.linear import LinearTransform
 
-FAMILY_OF_CLASS = {
-    "IdentityTransform": "translation",
-    "TranslationTransform": "translation",
-    "Euler2DTransform": "rigid",
-    "Euler3DTransform": "rigid",
-    "VersorTransform": "rigid",
-    "VersorRigid3DTransform": "rigid",
-    "Similarity2DTransform": "similarity",
-    "Similarity3DTransform": "similarity",
+FAMILY_OF_KIND = {
+    sitk.sitkIdentity: "translation",
+    sitk.sitkTranslation: "translation",
+    sitk.sitkEuler: "rigid",
+    sitk.sitkVersor: "rigid",
+    sitk.sitkVersorRigid: "rigid",
+    sitk.sitkSimilarity: "similarity",
 }
 
 
@@ -42,14 +40,15 @@ def _linear(transform: sitk.Transform) -> LinearTransform:
     columns = [np.array(transform.TransformPoint(row)) - origin for row in np.eye(d).tolist()]
     matrix[:-1, :-1] = torch.from_numpy(np.stack(columns, 1))
     matrix[:-1, -1] = torch.from_numpy(origin)
-    return LinearTransform(flip_matrix(matrix), FAMILY_OF_CLASS.get(transform.GetName(), "affine"))
+    return LinearTransform(flip_matrix(matrix), FAMILY_OF_KIND.get(transform.GetTransformEnum(), "affine"))
 
 
 def _field(transform: sitk.DisplacementFieldTransform) -> DisplacementFieldTransform:
     image = transform.GetDisplacementField()
     d = image.GetDimension()
     lps = torch.eye(d + 1, dtype=torch.float64)
-    lps[:-1, :-1] = torch.tensor(image.GetDirection(), dtype=torch.float64).reshape(d, d) * torch.tensor(image.GetSpacing(), dtype=torch.float64)
+    spacing = torch.tensor(image.GetSpacing(), dtype=torch.float64)
+    lps[:-1, :-1] = torch.tensor(image.GetDirection(), dtype=torch.float64).reshape(d, d) * spacing
     lps[:-1, -1] = torch.tensor(image.GetOrigin(), dtype=torch.float64)
-    vectors = torch.from_numpy(sitk.GetArrayFromImage(image)).double()
-    return DisplacementFieldTransform(Grid(image.GetSize(), flip_affine(lps)), flip_points(vectors.permute(*reversed(range(d)), d)))
+    vectors = torch.from_numpy(sitk.GetArrayFromImage(image)).double().permute(*reversed(range(d)), d)
+    return DisplacementFieldTransform(Grid(image.GetSize(), flip_affine(lps)), flip_points(vectors))

@@ -65,13 +65,19 @@ class LinearTransform(SpatialTransform):
 
     def __init__(self, matrix: torch.Tensor, family: str = "affine", inverse_matrix: torch.Tensor | None = None) -> None:
         super().__init__()
-        choose(family, dict.fromkeys(FAMILIES), "family")
+        choose(family, FAMILIES, "family")
         matrix = torch.as_tensor(matrix, dtype=torch.float64)
         if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or matrix.shape[0] not in (3, 4):
             raise InputError(f"LinearTransform: matrix has shape {tuple(matrix.shape)}; (3, 3) or (4, 4) is asked")
         if not bool(torch.isfinite(matrix).all()) or float(torch.linalg.det(matrix).abs()) < 1e-12:
             raise InputError("LinearTransform: matrix is singular or not finite")
+        if len(matrix) - 1 not in FAMILIES[family].dims:
+            raise InputError(f"LinearTransform: {family!r} does not exist in {len(matrix) - 1}D; choose another family")
+        last = torch.eye(len(matrix), dtype=torch.float64, device=matrix.device)[-1]
+        if family != "homography" and not torch.allclose(matrix[-1], last, rtol=0, atol=1e-9):
+            raise InputError(f"LinearTransform: last row {matrix[-1].tolist()} is that of a homography, not of {family!r}")
         self.family = family
+        self.sampled_in_itk = family == "homography"
         self.register_buffer("matrix", matrix)
         self.register_buffer("inverse_matrix", torch.linalg.inv(matrix) if inverse_matrix is None else inverse_matrix)
         self.matrix: torch.Tensor

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from medmi.spatial.linear import LinearTransform, apply_projective
 from medmi.validation import choose
 
 SLAB_POINTS = 2**19
+
+Sampler = Callable[[torch.Tensor, Grid], torch.Tensor]
 
 
 def resample(
@@ -34,11 +37,13 @@ def resample(
     """
     sampler = choose(interpolation, INTERPOLATIONS, "interpolation")(image.float())
     size = torch.tensor(moving_grid.shape, dtype=torch.float64, device=image.device)
-    out = torch.empty((image.shape[0], fixed_grid.shape[0], _rest(fixed_grid)), dtype=torch.float32, device=image.device)
+    shape = (image.shape[0], fixed_grid.shape[0], _rest(fixed_grid))
+    out = torch.empty(shape, dtype=torch.float32, device=image.device)
     for rows, index in _slabs(transform, fixed_grid, moving_grid, image.device):
         inside = ((index >= -0.5) & (index < size - 0.5)).all(-1)
-        values = sampler(index.clamp_min(0).minimum(size - 1), moving_grid)
-        out[:, rows] = (values * inside).reshape(image.shape[0], -1, out.shape[2])
+        values = sampler(index.clamp(torch.full_like(size, -0.5), size - 0.5).nan_to_num(0), moving_grid)
+        # Filled, not multiplied: NaN times zero is NaN.
+        out[:, rows] = values.masked_fill(~inside, 0).reshape(image.shape[0], -1, out.shape[2])
     return out.reshape(-1, *fixed_grid.shape)
 
 
@@ -60,7 +65,9 @@ def _slabs(
         yield slice(start, stop), to_index(lattice)
 
 
-def _index_map(transform: SpatialTransform, fixed_grid: Grid, moving_grid: Grid) -> Callable[[torch.Tensor], torch.Tensor]:
+def _index_map(
+    transform: SpatialTransform, fixed_grid: Grid, moving_grid: Grid
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """Fixed index to moving index; the three matrices of a linear transform are multiplied once."""
     if isinstance(transform, LinearTransform):
         matrix = moving_grid.inverse @ transform.matrix.cpu() @ fixed_grid.affine
@@ -69,20 +76,33 @@ def _index_map(transform: SpatialTransform, fixed_grid: Grid, moving_grid: Grid)
     return lambda index: moving_grid.world_to_index(transform.points(fixed_grid.index_to_world(index)))
 
 
-def _grid_sampler(mode: str) -> Callable[[torch.Tensor], Callable[[torch.Tensor, Grid], torch.Tensor]]:
-    def prepare(image: torch.Tensor) -> Callable[[torch.Tensor, Grid], torch.Tensor]:
-        def sample(index: torch.Tensor, grid: Grid) -> torch.Tensor:
-            d = grid.spatial_dims
-            unit = grid.index_to_unit(index).float().reshape(1, -1, *[1] * (d - 1), d)
-            values = functional.grid_sample(image.unsqueeze(0), unit, mode=mode, padding_mode="border", align_corners=True)
-            return values.reshape(image.shape[0], -1)
+def _linear_sampler(image: torch.Tensor) -> Sampler:
+    def sample(index: torch.Tensor, grid: Grid) -> torch.Tensor:
+        d = grid.spatial_dims
+        unit = grid.index_to_unit(index).float().reshape(1, -1, *[1] * (d - 1), d)
+        values = functional.grid_sample(
+            image.unsqueeze(0), unit, mode="bilinear", padding_mode="border", align_corners=True
+        )
+        return values.reshape(image.shape[0], -1)
 
-        return sample
-
-    return prepare
+    return sample
 
 
-def _spline_sampler(image: torch.Tensor) -> Callable[[torch.Tensor, Grid], torch.Tensor]:
+def _nearest_sampler(image: torch.Tensor) -> Sampler:
+    flat = image.reshape(image.shape[0], -1)
+
+    def sample(index: torch.Tensor, grid: Grid) -> torch.Tensor:
+        # Half-way points go up, as in ITK; grid_sample rounds them to even.
+        voxel = (index + 0.5).floor().long()
+        at = voxel[:, 0].clamp(0, grid.shape[0] - 1)
+        for axis, size in enumerate(grid.shape[1:], 1):
+            at = at * size + voxel[:, axis].clamp(0, size - 1)
+        return flat[:, at]
+
+    return sample
+
+
+def _spline_sampler(image: torch.Tensor) -> Sampler:
     coefficients = [ndimage.spline_filter(channel.cpu().numpy(), order=3, mode="mirror") for channel in image]
 
     def sample(index: torch.Tensor, grid: Grid) -> torch.Tensor:
@@ -93,4 +113,7 @@ def _spline_sampler(image: torch.Tensor) -> Callable[[torch.Tensor, Grid], torch
     return sample
 
 
-INTERPOLATIONS = {"linear": _grid_sampler("bilinear"), "nearest": _grid_sampler("nearest"), "bspline": _spline_sampler}
+INTERPOLATIONS: Mapping[str, Callable[[torch.Tensor], Sampler]] = MappingProxyType(
+    {"linear": _linear_sampler, "nearest": _nearest_sampler, "bspline": _spline_sampler}
+)
+"""From an image ``(C, *spatial)`` to values ``(C, n)`` at indices ``(n, d)`` not more than half a voxel outside."""
