@@ -40,7 +40,9 @@ def check_pair(caller: str, pred: torch.Tensor, target: torch.Tensor, mask: torc
     if pred.ndim < 3:
         raise InputError(f"{caller}: pred has shape {tuple(pred.shape)}; (B, C, *spatial) is asked")
     if pred.shape != target.shape:
-        raise InputError(f"{caller}: pred has shape {tuple(pred.shape)} but target {tuple(target.shape)}; they must agree")
+        raise InputError(
+            f"{caller}: pred has shape {tuple(pred.shape)} but target {tuple(target.shape)}; they must agree"
+        )
     if mask is None:
         return
     wanted = (pred.shape[0], mask.shape[1] if mask.ndim > 1 else 0, *pred.shape[2:])

@@ -34,11 +34,19 @@ def register(
     fixed: Annotated[pathlib.Path, typer.Argument(help="Reference image: a file, or a folder of one DICOM series.")],
     moving: Annotated[pathlib.Path, typer.Argument(help="Image to be aligned.")],
     out: Out,
-    transform: Annotated[str, typer.Option(help="translation, rigid, similarity, affine, homography (2D); or several with commas.")] = "rigid",
+    transform: Annotated[
+        str, typer.Option(help="translation, rigid, similarity, affine, homography (2D); or several with commas.")
+    ] = "rigid",
     similarity: Annotated[str, typer.Option(help="mi, nmi, ncc or ssd.")] = "mi",
-    initial: Annotated[str, typer.Option(help="auto (search), geometry, moments, identity, or a transform file.")] = "auto",
-    fixed_mask: Annotated[pathlib.Path | None, typer.Option(help="Image on the fixed grid; not 0 where to compare.")] = None,
-    moving_mask: Annotated[pathlib.Path | None, typer.Option(help="Image on the moving grid; not 0 where it counts.")] = None,
+    initial: Annotated[
+        str, typer.Option(help="auto (search), geometry, moments, identity, or a transform file.")
+    ] = "auto",
+    fixed_mask: Annotated[
+        pathlib.Path | None, typer.Option(help="Image on the fixed grid; not 0 where to compare.")
+    ] = None,
+    moving_mask: Annotated[
+        pathlib.Path | None, typer.Option(help="Image on the moving grid; not 0 where it counts.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="default, fast or accurate.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads to use; up to 4 of the cores by default.")] = None,
@@ -79,13 +87,19 @@ def apply(
 
 
 @app.command()
-def demo(out: Out = pathlib.Path("medmi-demo"), seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0, as_json: Json = False, debug: Debug = False) -> None:
+def demo(
+    out: Out = pathlib.Path("medmi-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the phantom.")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
     """Align two volumes of a head phantom, T1-like and T2-like, that lie apart by a known motion."""
     from medmi.apps.demo import run_demo
 
     with bar("demo") as report:
         summary = run_demo(out, seed, use_threads(None), report)
-    line = f"mean error {summary['error_before_mm']:.2f} mm before, {summary['error_after_mm']:.2f} mm after, in {summary['seconds']:.1f} s; look at {out / 'comparison.png'}"
+    errors = f"mean error {summary['error_before_mm']:.2f} mm before, {summary['error_after_mm']:.2f} mm after"
+    line = f"{errors}, in {summary['seconds']:.1f} s; look at {out / 'comparison.png'}"
     show(summary, as_json, line)
 
 
@@ -112,7 +126,9 @@ def info(
 def mi(
     a: Annotated[pathlib.Path, typer.Argument(help="An image.")],
     b: Annotated[pathlib.Path, typer.Argument(help="Another; resampled on the first one's grid where they differ.")],
-    estimator: Annotated[str, typer.Option(help="histogram, or a neural bound: mine, dv, nwj, jsd, hellinger, chi2, infonce, smile.")] = "histogram",
+    estimator: Annotated[
+        str, typer.Option(help="histogram, or a neural bound: mine, dv, nwj, jsd, hellinger, chi2, infonce, smile.")
+    ] = "histogram",
     num_bins: Annotated[int, typer.Option(help="Bins of the histogram along each axis.")] = 32,
     seed: Annotated[int, typer.Option(help="Seed of the neural estimators.")] = 0,
     as_json: Json = False,
@@ -123,14 +139,22 @@ def mi(
 
     use_threads(None)
     summary = measure_information(a, b, estimator, num_bins, seed)
-    show(summary, as_json, f"mutual information {summary['mutual_information_nat']:.4f} nat over {summary['voxels']} voxels ({estimator})")
+    show(
+        summary,
+        as_json,
+        f"mutual information {summary['mutual_information_nat']:.4f} nat over {summary['voxels']} voxels ({estimator})",
+    )
 
 
 @app.command()
 def evaluate(
     transform: Annotated[pathlib.Path, typer.Option(help="Transform file, fixed points to moving points.")],
-    fixed_points: Annotated[pathlib.Path, typer.Option(help="Landmarks on the fixed image: .csv (x,y[,z]), .fcsv or .mrk.json.")],
-    moving_points: Annotated[pathlib.Path, typer.Option(help="The same landmarks on the moving image, in the same order.")],
+    fixed_points: Annotated[
+        pathlib.Path, typer.Option(help="Landmarks on the fixed image: .csv (x,y[,z]), .fcsv or .mrk.json.")
+    ],
+    moving_points: Annotated[
+        pathlib.Path, typer.Option(help="The same landmarks on the moving image, in the same order.")
+    ],
     frame: Annotated[str, typer.Option(help="ras or lps: frame of .csv coordinates.")] = "ras",
     as_json: Json = False,
     debug: Debug = False,
@@ -139,15 +163,23 @@ def evaluate(
     from medmi.apps.measure import evaluate as measure
 
     summary = measure(transform, fixed_points, moving_points, frame)
-    show(summary, as_json, f"mean error {summary['before_mm']['mean']:.3f} mm before, {summary['after_mm']['mean']:.3f} mm after, over {summary['landmarks']} landmarks")
+    before, after = (summary[key]["mean"] for key in ("before_mm", "after_mm"))
+    line = f"mean error {before:.3f} mm before, {after:.3f} mm after, over {summary['landmarks']} landmarks"
+    show(summary, as_json, line)
 
 
 @app.command()
 def convert(
     source: Annotated[pathlib.Path, typer.Argument(metavar="IN", help="Transform file.")],
-    out: Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="Transform file of another kind; the suffix says which.")],
-    fixed: Annotated[pathlib.Path | None, typer.Option(help="Fixed image: FSL, FreeSurfer and field files need its grid.")] = None,
-    moving: Annotated[pathlib.Path | None, typer.Option(help="Moving image: FSL and FreeSurfer files need its grid.")] = None,
+    out: Annotated[
+        pathlib.Path, typer.Argument(metavar="OUT", help="Transform file of another kind; the suffix says which.")
+    ],
+    fixed: Annotated[
+        pathlib.Path | None, typer.Option(help="Fixed image: FSL, FreeSurfer and field files need its grid.")
+    ] = None,
+    moving: Annotated[
+        pathlib.Path | None, typer.Option(help="Moving image: FSL and FreeSurfer files need its grid.")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -203,7 +235,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted; nothing was written")
         sys.exit(INTERRUPTED)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         if debug:
             raise
         complain(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")

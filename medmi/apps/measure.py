@@ -27,7 +27,9 @@ def measure_information(a: pathlib.Path, b: pathlib.Path, estimator: str, num_bi
     first = read_image(a)
     second = read_image(b)
     if first.ndim != second.ndim or len(first) != len(second):
-        raise InputError(f"mi: shapes (channels, axes) differ: {tuple(first.shape)} and {tuple(second.shape)}; give images of one kind")
+        raise InputError(
+            f"mi: shapes (channels, axes) differ: {tuple(first.shape)} and {tuple(second.shape)}; give images of one kind"
+        )
     inside = torch.ones(1, *first.shape[1:], dtype=torch.bool)
     if not Grid.of(first).same_as(Grid.of(second)):
         inside = Grid.of(second).contains(Grid.of(first).points()).unsqueeze(0)
@@ -57,10 +59,14 @@ def _neural(bound: str) -> Callable[..., dict[str, Any]]:
     return estimate
 
 
-ESTIMATORS: dict[str, Callable[..., dict[str, Any]]] = {"histogram": _histogram} | {name: _neural(name) for name in BOUNDS}
+ESTIMATORS: dict[str, Callable[..., dict[str, Any]]] = {"histogram": _histogram} | {
+    name: _neural(name) for name in BOUNDS
+}
 
 
-def evaluate(transform: pathlib.Path, fixed_points: pathlib.Path, moving_points: pathlib.Path, frame: str) -> dict[str, Any]:
+def evaluate(
+    transform: pathlib.Path, fixed_points: pathlib.Path, moving_points: pathlib.Path, frame: str
+) -> dict[str, Any]:
     """Target registration error in mm of a transform file over landmark pairs, before and after."""
     fixed, moving = paired(read_points(fixed_points, frame), read_points(moving_points, frame))
     found = read_transform(transform)

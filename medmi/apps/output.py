@@ -28,7 +28,9 @@ def result_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         parent.mkdir(parents=True, exist_ok=True)
         work = pathlib.Path(tempfile.mkdtemp(prefix=".medmi-", dir=parent))
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to with -o") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose a folder you may write to with -o"
+        ) from error
     try:
         yield work
         _move_in(work, path)
@@ -44,7 +46,9 @@ def _move_in(work: pathlib.Path, path: pathlib.Path) -> None:
         for file in sorted(work.iterdir()):
             os.replace(file, path / file.name)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose a folder you may write to with -o") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose a folder you may write to with -o"
+        ) from error
 
 
 def as_json(value: dict[str, Any]) -> str:

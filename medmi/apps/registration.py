@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from monai.data import MetaTensor
 
 from medmi.apps.output import as_json, result_folder
@@ -17,7 +18,7 @@ from medmi.apps.report import ImageSummary, ReportData, write_report
 from medmi.grid import Grid
 from medmi.io import read_image, write_image, write_transform
 from medmi.registration import RegistrationResult, apply, register
-from medmi.registration.register import as_image
+from medmi.registration.inputs import as_image
 from medmi.registration.result import moved_image
 from medmi.spatial import LinearTransform
 
@@ -38,7 +39,11 @@ class Order:
 
 
 def register_files(
-    fixed: pathlib.Path, moving: pathlib.Path, folder: pathlib.Path, order: Order, progress: Callable[[float], None] | None
+    fixed: pathlib.Path,
+    moving: pathlib.Path,
+    folder: pathlib.Path,
+    order: Order,
+    progress: Callable[[float], None] | None,
 ) -> dict[str, Any]:
     """Register two files and fill the result folder; the summary that went into result.json."""
     return register_images(read_image(fixed), read_image(moving), folder, order, progress)
@@ -90,7 +95,8 @@ def summarise(result: RegistrationResult, order: Order) -> dict[str, Any]:
         "evaluations": len(result.history),
         "seed": order.seed,
         "initial": order.initial if "." not in order.initial else "file",
-        "versions": {name: version(name) for name in ("medmi", "torch", "monai", "SimpleITK")} | {"python": platform.python_version()},
+        "versions": {name: version(name) for name in ("medmi", "torch", "monai", "SimpleITK")}
+        | {"python": platform.python_version()},
     }
     if isinstance(result.transform, LinearTransform):
         summary["matrix_ras"] = result.transform.matrix.tolist()
@@ -99,7 +105,9 @@ def summarise(result: RegistrationResult, order: Order) -> dict[str, Any]:
     return summary
 
 
-def _illustrate(fixed: MetaTensor, moving: MetaTensor, result: RegistrationResult, summary: dict[str, Any], work: pathlib.Path) -> None:
+def _illustrate(
+    fixed: MetaTensor, moving: MetaTensor, result: RegistrationResult, summary: dict[str, Any], work: pathlib.Path
+) -> None:
     """The picture and the report."""
     start = before(fixed, moving)
     save_comparison(fixed, start, start if result.failed else result.moved, work / "comparison.png")
@@ -120,7 +128,9 @@ def _illustrate(fixed: MetaTensor, moving: MetaTensor, result: RegistrationResul
     write_report(data, work / "report.html", work / "comparison.png")
 
 
-def apply_file(moving: pathlib.Path, transform: pathlib.Path, reference: pathlib.Path, out: pathlib.Path, interpolation: str) -> None:
+def apply_file(
+    moving: pathlib.Path, transform: pathlib.Path, reference: pathlib.Path, out: pathlib.Path, interpolation: str
+) -> None:
     """Carry a file through a transform file onto the reference's grid and write it."""
     write_image(apply(moving, transform, reference, interpolation), out)
 
@@ -128,5 +138,5 @@ def apply_file(moving: pathlib.Path, transform: pathlib.Path, reference: pathlib
 def before(fixed: MetaTensor, moving: MetaTensor) -> MetaTensor:
     """The moving image on the fixed grid as its header says it lies."""
     dims = fixed.ndim - 1
-    identity = LinearTransform.from_parameters(fixed.new_zeros(dims).as_tensor().double(), "translation")
+    identity = LinearTransform.from_parameters(torch.zeros(dims, dtype=torch.float64), "translation")
     return moved_image(as_image(moving, "moving"), identity, Grid.of(fixed))

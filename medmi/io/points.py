@@ -66,7 +66,9 @@ def paired(first: Landmarks, second: Landmarks) -> tuple[torch.Tensor, torch.Ten
             raise InputError("landmarks: the two files have no label in common; name the same point alike")
         return torch.stack([tables[0][c] for c in common]), torch.stack([tables[1][c] for c in common])
     if len(first.points) != len(second.points):
-        raise InputError(f"landmarks: {len(first.points)} against {len(second.points)} and no labels to pair them by; give equal numbers")
+        raise InputError(
+            f"landmarks: {len(first.points)} against {len(second.points)} and no labels to pair them by; give equal numbers"
+        )
     return first.points, second.points
 
 
@@ -87,7 +89,9 @@ def _table(file: pathlib.Path) -> Rows:
 
 def _slicer_table(file: pathlib.Path) -> Rows:
     lines = file.read_text(encoding="utf-8").splitlines()
-    system = next((line.split("=")[1].strip().lower() for line in lines if line.startswith("# CoordinateSystem")), "ras")
+    system = next(
+        (line.split("=")[1].strip().lower() for line in lines if line.startswith("# CoordinateSystem")), "ras"
+    )
     rows = [line.split(",") for line in lines if line.strip() and not line.startswith("#")]
     labels = [row[11] for row in rows] if all(len(row) > 11 for row in rows) else None
     return [[float(v) for v in row[1:4]] for row in rows], labels, "lps" if system in ("lps", "1") else "ras"

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from medmi.registration.objective import Objective, Scores
+from medmi.registration.objective import Scores
 from medmi.spatial.matrix_exp import matrix_exp
 
 Array = np.ndarray
+Climbable = Callable[[Array], Scores]
 LEAST_OVERLAP = 0.1
 SHRINK = 0.35
 CURVATURE = 1e-8
@@ -44,7 +45,12 @@ class Climbers:
 
 
 def ascend(
-    objective: Objective, poses: Array, basis: Array, steps: int, first_step: float, on_step: Callable[[Scores], None] | None = None
+    objective: Climbable,
+    poses: Array,
+    basis: Array,
+    steps: int,
+    first_step: float,
+    on_step: Callable[[Scores], None] | None = None,
 ) -> tuple[Climbers, bool]:
     """Climb from ``poses (B, 4, 4)`` along ``basis (t, 4, 4)``.
 
@@ -79,7 +85,7 @@ def moved_along(poses: Array, steps: Array, basis: Array) -> Array:
     return poses @ matrix_exp(torch.from_numpy(np.einsum("bt,tij->bij", steps, basis))).numpy()
 
 
-def _start(objective: Objective, poses: Array, basis: Array, first_step: float) -> Climbers:
+def _start(objective: Climbable, poses: Array, basis: Array, first_step: float) -> Climbers:
     scores = objective(poses)
     slope = np.linalg.norm(tangent(scores.gradient, poses, basis), axis=1)
     curvature = _identity(first_step / np.maximum(slope, 1e-30), len(basis))
@@ -90,7 +96,7 @@ def _identity(scale: Array, size: int) -> Array:
     return np.eye(size) * scale[:, None, None]
 
 
-def _step(objective: Objective, climbers: Climbers, basis: Array, first_step: float) -> None:
+def _step(objective: Climbable, climbers: Climbers, basis: Array, first_step: float) -> None:
     here = tangent(climbers.scores.gradient, climbers.poses, basis)
     step = np.einsum("bij,bj->bi", climbers.inverse_hessians, here)
     downhill = (step * here).sum(1) <= 0

@@ -95,13 +95,17 @@ class DenseObjective:
         return (2 * at[..., :dims] / (size - 1).clamp_min(1) - 1).flip(-1).float().unsqueeze(0)
 
 
-def make_dense_objective(loss: nn.Module, volumes: tuple[Volume, Volume], centre: Array, spatial_dims: int) -> DenseObjective:
+def make_dense_objective(
+    loss: nn.Module, volumes: tuple[Volume, Volume], centre: Array, spatial_dims: int
+) -> DenseObjective:
     """The objective of a loss on the volumes of one level."""
     fixed, moving = volumes
     shift = np.eye(4)
     shift[:3, 3] = -centre
     to_world = shift @ fixed.to_world
-    corners = np.stack(np.meshgrid(*[np.linspace(0, n - 1, 5) for n in fixed.voxels.shape[1:]], indexing="ij"), -1).reshape(-1, 3)
+    corners = np.stack(
+        np.meshgrid(*[np.linspace(0, n - 1, 5) for n in fixed.voxels.shape[1:]], indexing="ij"), -1
+    ).reshape(-1, 3)
     return DenseObjective(
         loss,
         _image(fixed, spatial_dims),

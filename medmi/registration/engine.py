@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from torch import nn
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
@@ -30,7 +29,13 @@ FAMILY_BY_LEVEL = {
     "homography": ("similarity", "affine", "homography"),
 }
 # Sizes of the moving image against the fixed one that the search tries, for families that can change it.
-SCALES = {"translation": (1.0,), "rigid": (1.0,), "similarity": (1.0, 0.85, 1.18), "affine": (1.0, 0.85, 1.18), "homography": (1.0, 0.85, 1.18)}
+SCALES = {
+    "translation": (1.0,),
+    "rigid": (1.0,),
+    "similarity": (1.0, 0.85, 1.18),
+    "affine": (1.0, 0.85, 1.18),
+    "homography": (1.0, 0.85, 1.18),
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def solve(problem: Problem, request: Request) -> Solution:
         objective = _objective(request, stage, volumes, centre, rng, coarse=k == 0)
         poses = poses[_best(objective, poses, stage)] if k else poses
         basis = scaled_basis(FAMILY_BY_LEVEL[request.family][k], problem)
-        climbers, rested = ascend(objective, poses, basis, stage.steps, stage.first_step * stage.spacing, _recorder(history, k))
+        climbers, rested = ascend(
+            objective, poses, basis, stage.steps, stage.first_step * stage.spacing, _recorder(history, k)
+        )
         poses, scores = climbers.poses, climbers.scores
         if request.on_progress is not None:
             request.on_progress((k + 1) / len(stages))
@@ -117,10 +124,21 @@ def _given(request: Request, volumes: tuple[Volume, Volume], centre: Array) -> A
     return anchored(np.eye(3)[None], *STARTS[name](*volumes), centre)[0]
 
 
-def _search(problem: Problem, request: Request, stage: Stage, volumes: tuple[Volume, Volume], given: Array, rng: np.random.Generator) -> Array:
+def _search(
+    problem: Problem,
+    request: Request,
+    stage: Stage,
+    volumes: tuple[Volume, Volume],
+    given: Array,
+    rng: np.random.Generator,
+) -> Array:
     plan = request.plan
-    objective = _objective(request, Stage(stage.spacing, plan.search_points, 0, 0, 0, stage.bins), volumes, lift_point(problem), rng)
-    search = Search(plan.rotations if request.family != "translation" else 0, SCALES[request.family], problem.spatial_dims)
+    objective = _objective(
+        request, Stage(stage.spacing, plan.search_points, 0, 0, 0, stage.bins), volumes, lift_point(problem), rng
+    )
+    search = Search(
+        plan.rotations if request.family != "translation" else 0, SCALES[request.family], problem.spatial_dims
+    )
     poses = candidates(volumes, given, lift_point(problem), search)
     merits = objective(poses, gradient=False).merit
     kept = distinct(poses, merits, objective.points[:100], stage.poses, 2 * stage.spacing)
@@ -128,7 +146,12 @@ def _search(problem: Problem, request: Request, stage: Stage, volumes: tuple[Vol
 
 
 def _objective(
-    request: Request, stage: Stage, volumes: tuple[Volume, Volume], centre: Array, rng: np.random.Generator, coarse: bool = True
+    request: Request,
+    stage: Stage,
+    volumes: tuple[Volume, Volume],
+    centre: Array,
+    rng: np.random.Generator,
+    coarse: bool = True,
 ) -> Objective | DenseObjective:
     if isinstance(request.term, Term) or coarse:
         term = request.term if isinstance(request.term, Term) else TERMS["mi"]
@@ -144,19 +167,25 @@ def _best(objective: Objective | DenseObjective, poses: Array, stage: Stage) -> 
 def _recorder(history: list[dict[str, float]], level: int) -> Callable[[Scores], None]:
     def record(scores: Scores) -> None:
         best = int(np.argmax(scores.merit))
-        history.append({"level": level, "similarity": float(scores.similarity[best]), "overlap": float(scores.overlap[best])})
+        history.append(
+            {"level": level, "similarity": float(scores.similarity[best]), "overlap": float(scores.overlap[best])}
+        )
 
     return record
 
 
-def _solution(problem: Problem, request: Request, end: tuple, rested: bool, history: list[dict[str, float]]) -> Solution:
+def _solution(
+    problem: Problem, request: Request, end: tuple, rested: bool, history: list[dict[str, float]]
+) -> Solution:
     poses, scores, given, objective = end
     best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
     similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
     shift = np.eye(4)
     shift[:3, 3] = -lift_point(problem)
     matrix = lower(poses[best] @ shift, problem.spatial_dims)
-    status = _failure(similarity, overlap, objective(given[None], gradient=False)) or ("converged" if rested else "max_iterations")
+    status = _failure(similarity, overlap, objective(given[None], gradient=False)) or (
+        "converged" if rested else "max_iterations"
+    )
     return Solution(LinearTransform(matrix / matrix[-1, -1], request.family), status, similarity, overlap, history)
 
 

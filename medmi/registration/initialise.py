@@ -40,13 +40,18 @@ def centre_of_grid(volume: Volume) -> Array:
 
 def centre_of_mass(volume: Volume) -> Array:
     """World centre of the intensities above the low end of their range, ``(3,)``."""
-    weight = np.clip((volume.voxels - volume.low[:, None, None, None]) / (volume.high - volume.low)[:, None, None, None], 0, 1).sum(0)
+    weight = np.clip(
+        (volume.voxels - volume.low[:, None, None, None]) / (volume.high - volume.low)[:, None, None, None], 0, 1
+    ).sum(0)
     if volume.mask.size:
         weight = weight * volume.mask
     total = weight.sum(dtype=np.float64)
     if total <= 0:
         return centre_of_grid(volume)
-    index = [np.tensordot(weight.sum(axis=tuple(o for o in range(3) if o != k), dtype=np.float64), np.arange(n), 1) / total for k, n in enumerate(weight.shape)]
+    index = [
+        np.tensordot(weight.sum(axis=tuple(o for o in range(3) if o != k), dtype=np.float64), np.arange(n), 1) / total
+        for k, n in enumerate(weight.shape)
+    ]
     return volume.to_world[:3, :3] @ np.array(index) + volume.to_world[:3, 3]
 
 

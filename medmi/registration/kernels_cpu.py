@@ -23,7 +23,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @compiled
-def sample(volume, mask, matrices, points, values, gradients, inside):  # noqa: ANN001, ANN201
+def sample(volume, mask, matrices, points, values, gradients, inside):
     """Trilinear values and index gradients of ``volume (C, X, Y, Z)`` where ``matrices (B, 4, 4)`` send ``points (N, 3)``.
 
     Fills values ``(B, N, C)``, gradients ``(B, N, C, 3)`` and inside ``(B, N)``; outside the lattice, or where the nearest voxel of
@@ -85,7 +85,7 @@ def sample(volume, mask, matrices, points, values, gradients, inside):  # noqa: 
 
 
 @compiled
-def project(derivatives, gradients, inside, matrices, points, out):  # noqa: ANN001, ANN201
+def project(derivatives, gradients, inside, matrices, points, out):
     """Chain rule to the matrices: ``out (B, 4, 4)`` from dS/dvalue ``(B, N, C)`` and the index gradients of :func:`sample`.
 
     Row r, column s of ``out`` is dS/d matrices[b, r, s]; the last row carries the projective part.
@@ -133,7 +133,7 @@ def project(derivatives, gradients, inside, matrices, points, out):  # noqa: ANN
 
 
 @compiled
-def histogram(values, inside, fixed_positions, low, scale, tables):  # noqa: ANN001, ANN201
+def histogram(values, inside, fixed_positions, low, scale, tables):
     """Joint counts with linear windows, ``tables (B, C, bins, bins)``: rows fixed, columns moving.
 
     Args:
@@ -164,7 +164,7 @@ def histogram(values, inside, fixed_positions, low, scale, tables):  # noqa: ANN
 
 
 @compiled
-def histogram_derivative(values, inside, fixed_positions, low, scale, slopes, derivatives):  # noqa: ANN001, ANN201
+def histogram_derivative(values, inside, fixed_positions, low, scale, slopes, derivatives):
     """dS/dvalue ``(B, N, C)`` from ``slopes (B, C, bins, bins - 1)``, the differences of dS/dtable between moving bins."""
     batch, count, channels = values.shape
     bins = slopes.shape[-2]

@@ -9,7 +9,7 @@ import torch
 
 from medmi.grid import Grid
 from medmi.registration import kernels_cpu
-from medmi.registration.problem import Problem, Side
+from medmi.registration.problem import Side
 from medmi.spatial.pyramid import shrink, shrink_factors
 
 Array = np.ndarray
@@ -80,7 +80,11 @@ def _shrunk(
 def _volume(image: torch.Tensor, grid: Grid, mask: torch.Tensor | None) -> Volume:
     flat = grid.spatial_dims == 2
     voxels = np.ascontiguousarray((image.unsqueeze(-1) if flat else image).numpy())
-    inside = NO_MASK if mask is None else np.ascontiguousarray((mask.unsqueeze(-1) if flat else mask).numpy().astype(np.uint8))
+    inside = (
+        NO_MASK
+        if mask is None
+        else np.ascontiguousarray((mask.unsqueeze(-1) if flat else mask).numpy().astype(np.uint8))
+    )
     low, high = robust_range(voxels, inside)
     return Volume(voxels, inside, lift(grid.affine), low, high)
 
@@ -106,9 +110,10 @@ class Drawn:
 
 
 def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float = 0.4) -> Drawn:
-    """Draw points of a fixed level: stratified along memory, jittered within a voxel, ``foreground`` of them where the image is not flat.
+    """Draw points of a fixed level: stratified along memory, jittered within a voxel.
 
-    The weight of a voxel is its gradient magnitude, capped at its own 80th percentile, plus a constant, so that flat regions keep the remaining share.
+    A share ``foreground`` of them goes by gradient magnitude, capped at its own 80th percentile; the rest is spread evenly, so that flat
+    regions keep theirs.
     """
     weights = _weights(volume, foreground)
     cumulative = np.cumsum(weights, dtype=np.float64)
@@ -120,7 +125,9 @@ def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float
     index = np.clip(index + (rng.random(index.shape) - 0.5) * (top > 0), 0, top).astype(np.float32)
     values = np.empty((1, count, len(volume.voxels)), np.float32)
     inside = np.empty((1, count), np.uint8)
-    kernels_cpu.sample(volume.voxels, NO_MASK, np.eye(4)[None], index, values, np.empty((0, 0, 0, 0), np.float32), inside)
+    kernels_cpu.sample(
+        volume.voxels, NO_MASK, np.eye(4)[None], index, values, np.empty((0, 0, 0, 0), np.float32), inside
+    )
     world = index.astype(np.float64) @ volume.to_world[:3, :3].T + volume.to_world[:3, 3]
     return Drawn(world, values[0])
 

@@ -81,7 +81,9 @@ def _map(work: Callable[[Array], tuple], chunks: list[Array], threads: int) -> l
         return list(pool.map(work, chunks))
 
 
-def make_objective(term: Term, drawn: Drawn, volumes: tuple[Volume, Volume], centre: Array, bins: int, threads: int) -> Objective:
+def make_objective(
+    term: Term, drawn: Drawn, volumes: tuple[Volume, Volume], centre: Array, bins: int, threads: int
+) -> Objective:
     """The objective of a term on drawn points; ``volumes`` are the fixed and the moving one of the level."""
     fixed, moving = volumes
     positions = (drawn.values - fixed.low) * ((bins - 1) / (fixed.high - fixed.low))

@@ -65,7 +65,9 @@ def pose_problem(
 def _side(image: MetaTensor, mask: MetaTensor | None, role: str) -> Side:
     grid = Grid.of(image)
     if min(grid.shape) < 2:
-        raise InputError(f"{role}: shape {grid.shape} has an axis of one voxel, which no motion can be found along; pass a 2D image or a volume")
+        raise InputError(
+            f"{role}: shape {grid.shape} has an axis of one voxel, which no motion can be found along; pass a 2D image or a volume"
+        )
     voxels = image.as_tensor().detach()
     voxels = voxels.to(torch.float32).contiguous()
     inside = None if mask is None else _mask(mask, grid, role)
@@ -75,18 +77,24 @@ def _side(image: MetaTensor, mask: MetaTensor | None, role: str) -> Side:
         voxels = torch.where(finite, voxels, torch.zeros(()))
         inside = finite.all(0) if inside is None else inside & finite.all(0)
         if not bool(inside.any()):
-            raise InputError(f"{role}: no voxel is finite{'' if mask is None else ' inside its mask'}; the image is broken")
+            raise InputError(
+                f"{role}: no voxel is finite{'' if mask is None else ' inside its mask'}; the image is broken"
+            )
     seen = voxels if inside is None else voxels[:, inside]
     if float(seen.min()) == float(seen.max()) if inside is not None else low == high:
         where = " inside its mask" if mask is not None else ""
-        raise InputError(f"{role}: every voxel{where} is {float(seen.flatten()[0]):g}; a constant image cannot be aligned")
+        raise InputError(
+            f"{role}: every voxel{where} is {float(seen.flatten()[0]):g}; a constant image cannot be aligned"
+        )
     return Side(voxels, grid, inside)
 
 
 def _mask(mask: MetaTensor, grid: Grid, role: str) -> torch.Tensor:
     own = Grid.of(mask)
     if not own.same_as(grid):
-        raise InputError(f"{role}_mask: its grid {own.shape} is not that of the {role} image {grid.shape}; resample the mask onto the image")
+        raise InputError(
+            f"{role}_mask: its grid {own.shape} is not that of the {role} image {grid.shape}; resample the mask onto the image"
+        )
     inside = mask.as_tensor().nan_to_num(0).ne(0).any(0)
     if not bool(inside.any()):
         raise InputError(f"{role}_mask: it is empty; give a mask with voxels inside or none")

@@ -49,7 +49,9 @@ class RegistrationResult:
         return moved_image(self._moving, self.transform, self.fixed_grid)
 
 
-def moved_image(moving: MetaTensor, transform: SpatialTransform, fixed_grid: Grid, interpolation: str = "linear") -> MetaTensor:
+def moved_image(
+    moving: MetaTensor, transform: SpatialTransform, fixed_grid: Grid, interpolation: str = "linear"
+) -> MetaTensor:
     """Resample ``moving (C, *spatial)`` on the fixed grid; voxels that are not finite count as outside, so as 0."""
     voxels = torch.nan_to_num(moving.as_tensor().detach().float(), nan=0.0, posinf=0.0, neginf=0.0)
     out = resample(voxels, Grid.of(moving), transform, fixed_grid, interpolation)

@@ -63,7 +63,9 @@ def normalized_mutual_information_of(tables: Array) -> tuple[Array, Array]:
     """NMI = (H(x) + H(y)) / H(x, y), from 1 to 2, and its derivative by each entry, up to a constant."""
     rows, columns = tables.sum(-1, keepdims=True), tables.sum(-2, keepdims=True)
     logs = [np.log(np.maximum(t, TINY)) for t in (rows, columns, tables)]
-    h_rows, h_columns, joint = (-(t * log).sum((-1, -2), keepdims=True) for t, log in zip((rows, columns, tables), logs))
+    h_rows, h_columns, joint = (
+        -(t * log).sum((-1, -2), keepdims=True) for t, log in zip((rows, columns, tables), logs)
+    )
     joint = np.maximum(joint, TINY)
     value = (h_rows + h_columns) / joint
     return value[..., 0, 0], (value * logs[2] - logs[0] - logs[1]) / joint

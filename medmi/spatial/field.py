@@ -114,7 +114,9 @@ class ItkTransform(SpatialTransform):
         try:
             return ItkTransform(self.transform.GetInverse())
         except RuntimeError as error:
-            raise InputError(f"inverse: ITK has none for {self.transform.GetName()}; sample it as a field first") from error
+            raise InputError(
+                f"inverse: ITK has none for {self.transform.GetName()}; sample it as a field first"
+            ) from error
 
     def folded(self, other: SpatialTransform) -> SpatialTransform | None:
         """None: nothing is known of its inside."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import SimpleITK as sitk
 import torch
 
@@ -21,7 +24,9 @@ def about(centre: torch.Tensor) -> torch.Tensor:
     return matrix
 
 
-def linear_matrix(parameters: torch.Tensor, family: str, spatial_dims: int, centre: torch.Tensor | None = None) -> torch.Tensor:
+def linear_matrix(
+    parameters: torch.Tensor, family: str, spatial_dims: int, centre: torch.Tensor | None = None
+) -> torch.Tensor:
     """Matrices of a family: ``C exp(sum_i p_i G_i) C^-1`` with C the shift to ``centre``.
 
     Args:
@@ -35,7 +40,9 @@ def linear_matrix(parameters: torch.Tensor, family: str, spatial_dims: int, cent
     """
     basis = generators(family, spatial_dims).to(parameters.device)
     if parameters.shape[-1] != len(basis):
-        raise InputError(f"parameters: {family} in {spatial_dims}D has {len(basis)} of them, got {parameters.shape[-1]}")
+        raise InputError(
+            f"parameters: {family} in {spatial_dims}D has {len(basis)} of them, got {parameters.shape[-1]}"
+        )
     matrix = matrix_exp(torch.einsum("...t,tij->...ij", parameters.double(), basis))
     if centre is None:
         return matrix
@@ -63,7 +70,9 @@ class LinearTransform(SpatialTransform):
     [[3.0, 1.0]]
     """
 
-    def __init__(self, matrix: torch.Tensor, family: str = "affine", inverse_matrix: torch.Tensor | None = None) -> None:
+    def __init__(
+        self, matrix: torch.Tensor, family: str = "affine", inverse_matrix: torch.Tensor | None = None
+    ) -> None:
         super().__init__()
         choose(family, FAMILIES, "family")
         matrix = torch.as_tensor(matrix, dtype=torch.float64)
@@ -75,7 +84,9 @@ class LinearTransform(SpatialTransform):
             raise InputError(f"LinearTransform: {family!r} does not exist in {len(matrix) - 1}D; choose another family")
         last = torch.eye(len(matrix), dtype=torch.float64, device=matrix.device)[-1]
         if family != "homography" and not torch.allclose(matrix[-1], last, rtol=0, atol=1e-9):
-            raise InputError(f"LinearTransform: last row {matrix[-1].tolist()} is that of a homography, not of {family!r}")
+            raise InputError(
+                f"LinearTransform: last row {matrix[-1].tolist()} is that of a homography, not of {family!r}"
+            )
         self.family = family
         self.sampled_in_itk = family == "homography"
         self.register_buffer("matrix", matrix)
@@ -84,12 +95,16 @@ class LinearTransform(SpatialTransform):
         self.inverse_matrix: torch.Tensor
 
     @classmethod
-    def from_parameters(cls, parameters: torch.Tensor, family: str, centre: torch.Tensor | None = None) -> LinearTransform:
+    def from_parameters(
+        cls, parameters: torch.Tensor, family: str, centre: torch.Tensor | None = None
+    ) -> LinearTransform:
         """``exp`` of the parameters ``(t,)`` about ``centre``; its inverse is ``exp`` of their negative."""
         counts = {len(generators(family, d)): d for d in (2, 3) if family != "homography" or d == 2}
         spatial_dims = counts.get(parameters.shape[-1])
         if spatial_dims is None:
-            raise InputError(f"parameters: {family} has {sorted(counts)} of them in 2D and 3D, got {parameters.shape[-1]}")
+            raise InputError(
+                f"parameters: {family} has {sorted(counts)} of them in 2D and 3D, got {parameters.shape[-1]}"
+            )
         there, back = (linear_matrix(sign * parameters, family, spatial_dims, centre) for sign in (1, -1))
         return cls(there, family, back)
 
@@ -122,7 +137,7 @@ class LinearTransform(SpatialTransform):
         return itk_linear(flip_matrix(self.matrix.cpu()), self.family)
 
 
-ITK_CLASSES = {
+ITK_CLASSES: dict[tuple[str, int], Callable[[], Any]] = {
     ("rigid", 2): sitk.Euler2DTransform,
     ("rigid", 3): sitk.VersorRigid3DTransform,
     ("similarity", 2): sitk.Similarity2DTransform,

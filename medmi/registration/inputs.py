@@ -1,0 +1,99 @@
+"""What callers may pass: paths, SimpleITK objects, MetaTensors and names, brought to medmi's own objects or refused in one line."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import SimpleITK as sitk
+import torch
+from monai.data import MetaTensor
+from torch import nn
+
+from medmi.grid import Grid
+from medmi.io import from_sitk, read_image, read_transform
+from medmi.registration.dense import DENSE_TERMS
+from medmi.registration.engine import FAMILY_BY_LEVEL
+from medmi.registration.initialise import STARTS
+from medmi.registration.problem import Problem
+from medmi.registration.terms import TERMS, Term
+from medmi.spatial import LinearTransform, SpatialTransform
+from medmi.spatial import from_sitk as transform_from_sitk
+from medmi.validation import InputError, choose
+
+ImageLike = str | pathlib.Path | MetaTensor | sitk.Image
+TransformLike = str | pathlib.Path | SpatialTransform | sitk.Transform
+
+
+def as_image(image: Any, role: str) -> MetaTensor:
+    """A path, SimpleITK image or MetaTensor as MetaTensor ``(C, *spatial)`` with a RAS affine."""
+    if isinstance(image, sitk.Image):
+        return from_sitk(image)
+    if isinstance(image, (str, pathlib.Path)):
+        return read_image(image)
+    if not isinstance(image, MetaTensor):
+        raise InputError(
+            f"{role}: got {type(image).__name__}; pass a path, a MetaTensor (C, *spatial) or a SimpleITK image"
+        )
+    if image.ndim not in (3, 4):
+        raise InputError(
+            f"{role}: shape {tuple(image.shape)} is not (C, *spatial) of a 2D or 3D image; add the channel axis"
+        )
+    return image
+
+
+def as_transform(transform: Any, role: str, fixed: Grid, moving: Grid) -> SpatialTransform:
+    """A path, SimpleITK transform or medmi transform as medmi transform."""
+    if isinstance(transform, SpatialTransform):
+        return transform
+    if isinstance(transform, sitk.Transform):
+        return transform_from_sitk(transform)
+    if isinstance(transform, (str, pathlib.Path)):
+        return read_transform(transform, fixed, moving)
+    raise InputError(f"{role}: got {type(transform).__name__}; pass a path, a medmi transform or a SimpleITK transform")
+
+
+def as_term(similarity: Any) -> Term | nn.Module:
+    """The term or loss of a name; a loss object is taken as it is."""
+    if isinstance(similarity, nn.Module):
+        return similarity
+    known: dict[str, Term | Callable[[], nn.Module]] = {**TERMS, **DENSE_TERMS}
+    row = choose(similarity, known, "similarity")
+    return row if isinstance(row, Term) else row()
+
+
+def check_options(families: list[str], device: str | torch.device | None, threads: int) -> None:
+    if not families:
+        raise InputError("transform: the list is empty; give at least one family")
+    for family in families:
+        choose(family, FAMILY_BY_LEVEL, "transform")
+    if device is not None and torch.device(device).type != "cpu":
+        raise InputError(f"device: {device} is not supported by the solver; leave it out or pass cpu")
+    if threads < 1:
+        raise InputError(f"threads: got {threads}; at least 1 is asked")
+
+
+def as_start(initial: Any, problem: Problem) -> str | LinearTransform:
+    if isinstance(initial, str) and initial in ("auto", *STARTS):
+        return initial
+    if isinstance(initial, str) and not pathlib.Path(initial).suffix:
+        choose(initial, dict.fromkeys(("auto", *STARTS, "a transform file")), "initial")
+    start = as_transform(initial, "initial", problem.fixed.grid, problem.moving.grid)
+    if not isinstance(start, LinearTransform):
+        raise InputError("initial: only a linear transform can start the solver; this one is a field or a chain")
+    if start.spatial_dims != problem.spatial_dims:
+        raise InputError(f"initial: the transform is {start.spatial_dims}D and the images are {problem.spatial_dims}D")
+    return start
+
+
+def check_overlap(start: str | LinearTransform, problem: Problem) -> None:
+    """A start that is taken at its word must leave something to compare."""
+    if start == "identity":
+        start = LinearTransform(torch.eye(problem.spatial_dims + 1, dtype=torch.float64))
+    if not isinstance(start, LinearTransform):
+        return
+    coarse = [torch.linspace(0, size - 1, min(size, 12), dtype=torch.float64) for size in problem.fixed.grid.shape]
+    points = problem.fixed.grid.index_to_world(torch.cartesian_prod(*coarse))
+    if not bool(problem.moving.grid.contains(start.points(points)).any()):
+        raise InputError("initial: the images do not overlap there; use initial auto, geometry or moments")

@@ -1,0 +1,73 @@
+"""Augmentation of training images: contrast, bias field, noise and speckle, drawn anew for every image.
+
+Words: an image's *range* is its greatest minus its least value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from medmi.simulation.noise import RAYLEIGH_MEAN, rayleigh, unit_noise
+from medmi.validation import InputError
+
+__all__ = ["Augmentation"]
+
+SMOOTHNESS = 0.2
+SPECKLE_VOXELS = 0.7
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The largest changes; each image draws its own strength, uniform from 0 (gamma: either way). 0 leaves one out.
+
+    Attributes:
+        gamma: natural logarithm of the exponent on the image scaled to [0, 1].
+        bias: natural logarithm of the largest gain of a smooth multiplicative field.
+        noise: deviation of Gaussian noise, relative to the range.
+        speckle: share of Rayleigh speckle, at most 1.
+
+    Raises:
+        InputError: a negative or non-finite number, or a share above 1.
+
+    >>> image = torch.rand(2, 1, 8, 8)
+    >>> torch.equal(Augmentation(0, 0, 0, 0)(image, torch.Generator()), image)
+    True
+    """
+
+    gamma: float = 0.3
+    bias: float = 0.2
+    noise: float = 0.03
+    speckle: float = 0.0
+
+    def __post_init__(self) -> None:
+        for row in fields(self):
+            value = getattr(self, row.name)
+            if not (math.isfinite(value) and value >= 0) or (row.name == "speckle" and value > 1):
+                raise InputError(f"{row.name}: {value!r} came; a finite number from 0, for speckle to 1, is asked")
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Changed images ``(B, C, *spatial)``, float32, of about the same range; all draws are made on the CPU."""
+        return torch.stack([self._one(image.float(), generator) for image in images])
+
+    def _one(self, image: Tensor, generator: torch.Generator) -> Tensor:
+        low, high = image.min(), image.max()
+        span = torch.where(high > low, high - low, 1.0)
+        shape = tuple(image.shape[1:])
+        gamma, bias, noise, speckle = torch.rand(4, generator=generator).tolist()
+        if self.gamma:
+            image = low + span * ((image - low) / span).pow(math.exp(self.gamma * (2 * gamma - 1)))
+        if self.bias:
+            smooth = unit_noise(shape, [SMOOTHNESS * size for size in shape], generator)
+            gain = torch.exp(bias * self.bias * smooth / smooth.abs().max().clamp_min(1e-6))
+            image = low + (image - low) * gain.to(image.device)
+        if self.speckle:
+            grain = rayleigh(shape, [SPECKLE_VOXELS] * len(shape), generator) / RAYLEIGH_MEAN
+            image = low + (image - low) * torch.lerp(torch.ones(()), grain, speckle * self.speckle).to(image.device)
+        if self.noise:
+            grain = torch.randn(image.shape, generator=generator).to(image.device)
+            image = image + noise * self.noise * span * grain
+        return image

@@ -1,0 +1,227 @@
+"""The ascent: known shifts and poses are found, SciPy's BFGS agrees, groups are kept, NaN is never taken."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from scipy.ndimage import map_coordinates
+
+from medmi.registration.ascent import LEAST_OVERLAP, Climbers, _updated, ascend, moved_along, tangent
+from medmi.registration.engine import scaled_basis
+from medmi.registration.levels import Drawn, Volume, draw, lift, pyramid
+from medmi.registration.objective import Objective, Scores, make_objective
+from medmi.registration.terms import TERMS
+from medmi.spatial import FAMILIES, linear_matrix
+from tests.contracts.transforms import parameters
+from tests.oracles.smooth_pairs import smooth_problem
+
+
+def shift_basis() -> np.ndarray:
+    basis = np.zeros((3, 4, 4))
+    basis[range(3), range(3), 3] = 1
+    return basis
+
+
+class Hill:
+    """A quadratic of the pose's position, and what a test wants to be wrong with it."""
+
+    def __init__(self, hessian: np.ndarray, top: np.ndarray) -> None:
+        self.hessian, self.top, self.seen = hessian, top, 0
+
+    def __call__(self, poses: np.ndarray) -> Scores:
+        self.seen += 1
+        away = poses[:, :3, 3] - self.top
+        similarity = -0.5 * np.einsum("bi,ij,bj->b", away, self.hessian, away)
+        gradient = np.zeros((len(poses), 4, 4))
+        gradient[:, :3, 3] = -away @ self.hessian
+        return self.spoilt(poses, Scores(similarity, np.ones(len(poses)), similarity.copy(), gradient))
+
+    def spoilt(self, poses: np.ndarray, scores: Scores) -> Scores:
+        return scores
+
+
+class Cliff(Hill):
+    """NaN in similarity and gradient beyond x = 1."""
+
+    def spoilt(self, poses: np.ndarray, scores: Scores) -> Scores:
+        beyond = poses[:, 0, 3] > 1
+        return Scores(
+            np.where(beyond, np.nan, scores.similarity),
+            scores.overlap,
+            np.where(beyond, np.nan, scores.merit),
+            np.where(beyond[:, None, None], np.nan, scores.gradient),
+        )
+
+
+class Shrinking(Hill):
+    """Overlap falls with x and reaches its least at x = 1."""
+
+    def spoilt(self, poses: np.ndarray, scores: Scores) -> Scores:
+        return Scores(scores.similarity, 1 - 0.9 * poses[:, 0, 3], scores.merit, scores.gradient)
+
+
+def starts(count: int = 4) -> np.ndarray:
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    poses[:, :3, 3] = np.random.default_rng(0).uniform(-3, 0.5, (count, 3))
+    return poses
+
+
+HESSIAN = np.array([[2.0, 0.5, 0.0], [0.5, 1.0, 0.3], [0.0, 0.3, 0.6]])
+TOP = np.array([4.0, -2.0, 3.0])
+
+
+def test_a_quadratic_is_climbed_to_its_top_by_all():
+    climbers, rested = ascend(Hill(HESSIAN, TOP), starts(), shift_basis(), 60, 1.0)
+    assert rested
+    np.testing.assert_allclose(climbers.poses[:, :3, 3], np.tile(TOP, (4, 1)), atol=0.02)
+    np.testing.assert_allclose(climbers.inverse_hessians[0], np.linalg.inv(HESSIAN), atol=0.3)
+
+
+def test_no_step_is_longer_than_twice_the_first_and_none_goes_down():
+    visited, scores = [], []
+
+    class Recorded(Hill):
+        def spoilt(self, poses, scores_):
+            visited.append(poses[:, :3, 3].copy())
+            return scores_
+
+    ascend(Recorded(HESSIAN, TOP), starts(), shift_basis(), 40, 0.5, lambda s: scores.append(s.similarity.copy()))
+    lengths = np.linalg.norm(np.diff(visited, axis=0), axis=-1)
+    assert lengths[0].max() <= 0.5 + 1e-9 and lengths.max() <= 2 * 0.5 + 1e-9
+    assert (np.diff(scores, axis=0) >= 0).all()
+
+
+def test_evaluations_are_counted_and_limited():
+    hill, calls = Hill(HESSIAN, TOP), []
+    climbers, rested = ascend(hill, starts(), shift_basis(), 5, 0.01, calls.append)
+    assert not rested and climbers.evaluations == hill.seen == 5 and len(calls) == 4
+    climbers, rested = ascend(hill, starts(), shift_basis(), 1, 0.01)
+    assert not rested
+    np.testing.assert_array_equal(climbers.poses, starts())
+
+
+def test_a_pose_at_the_top_rests_and_the_start_is_left_alone():
+    poses = starts()
+    poses[:, :3, 3] = TOP
+    before = poses.copy()
+    climbers, rested = ascend(Hill(HESSIAN, TOP), poses, shift_basis(), 60, 1.0)
+    assert rested and np.isfinite(climbers.inverse_hessians).all()
+    np.testing.assert_array_equal(poses, before)
+    np.testing.assert_allclose(climbers.poses, before, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Cliff, Shrinking])
+def test_neither_nan_nor_too_little_overlap_is_taken(kind):
+    climbers, _ = ascend(kind(HESSIAN, TOP), starts(), shift_basis(), 60, 1.0)
+    assert np.isfinite(climbers.poses).all() and np.isfinite(climbers.scores.similarity).all()
+    assert (climbers.poses[:, 0, 3] <= 1 + 1e-9).all() and (climbers.scores.overlap >= LEAST_OVERLAP - 1e-9).all()
+    before = Hill(HESSIAN, TOP)(starts()).similarity
+    assert (climbers.scores.similarity > before).all()
+
+
+def test_a_start_without_a_score_stays_where_it_is_beside_others_that_climb():
+    poses = starts()
+    poses[2, 0, 3] = 5
+    climbers, _ = ascend(Cliff(HESSIAN, np.array([0.5, -2, 1])), poses, shift_basis(), 60, 1.0)
+    np.testing.assert_array_equal(climbers.poses[2], poses[2])
+    assert np.isnan(climbers.scores.similarity[2])
+    np.testing.assert_allclose(climbers.poses[[0, 1, 3], :3, 3], np.tile([0.5, -2, 1], (3, 1)), atol=0.05)
+
+
+def test_updates_are_scipys_bfgs():
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(6, 6))
+    matrix = matrix @ matrix.T + np.eye(6)
+    theirs = scipy.optimize.BFGS(init_scale=1.0)
+    theirs.initialize(6, "inv_hess")
+    ours = np.eye(6)[None]
+    for _ in range(12):
+        step = rng.normal(size=6)
+        theirs.update(step, matrix @ step)
+        ours = _updated(ours, step[None], (matrix @ step)[None])
+        np.testing.assert_allclose(ours[0], theirs.get_matrix(), rtol=0, atol=1e-8)
+        np.testing.assert_allclose(ours[0] @ matrix @ step, step, atol=1e-8)
+
+
+def test_conjugate_steps_give_the_inverse_hessian():
+    values, vectors = np.linalg.eigh(HESSIAN)
+    inverse = np.eye(3)[None]
+    for vector in vectors.T:
+        inverse = _updated(inverse, vector[None], (HESSIAN @ vector)[None])
+    np.testing.assert_allclose(inverse[0], np.linalg.inv(HESSIAN), atol=1e-12)
+    assert (values > 0).all()
+
+
+@pytest.mark.parametrize("change", [-1.0, 0.0, np.nan])
+def test_updates_without_positive_curvature_are_skipped(change):
+    inverse = np.stack([np.eye(3), 2 * np.eye(3)])
+    step = np.ones((2, 3))
+    new = _updated(inverse, step, np.stack([np.full(3, change), np.full(3, 4.0)]))
+    np.testing.assert_array_equal(new[0], inverse[0])
+    np.testing.assert_allclose(new[1] @ np.full(3, 4.0), step[1])
+
+
+@pytest.mark.parametrize(("family", "d"), [(f, d) for f in FAMILIES for d in FAMILIES[f].dims])
+def test_tangent_is_the_derivative_along_the_moved_pose(family, d):
+    rng = np.random.default_rng(0)
+    basis = scaled_basis(family, smooth_problem(torch.eye(d + 1, dtype=torch.float64)))
+    poses = np.stack([lift(linear_matrix(parameters(family, d, s), family, d)) for s in (0, 1)])
+    weights = rng.normal(size=(2, 4, 4))
+    ours = tangent(weights, poses, basis)
+    for k in range(len(basis)):
+        step = np.zeros((2, len(basis)))
+        step[:, k] = 1e-5
+        ends = [(weights * moved_along(poses, sign * step, basis)).sum((1, 2)) for sign in (1, -1)]
+        np.testing.assert_allclose(ours[:, k], (ends[0] - ends[1]) / 2e-5, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_rigid_poses_stay_rigid_over_many_steps(d):
+    basis = scaled_basis("rigid", smooth_problem(torch.eye(d + 1, dtype=torch.float64)))
+    rng = np.random.default_rng(0)
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    for _ in range(300):
+        poses = moved_along(poses, rng.normal(size=(3, len(basis))), basis)
+    turns = poses[:, :3, :3]
+    np.testing.assert_allclose(turns.transpose(0, 2, 1) @ turns, np.tile(np.eye(3), (3, 1, 1)), atol=1e-12)
+    np.testing.assert_array_equal(poses[:, 3], np.tile([0, 0, 0, 1.0], (3, 1)))
+    assert d == 3 or not poses[:, 2, 3].any()
+
+
+def objective_for(name: str, truth: torch.Tensor) -> tuple[Objective, np.ndarray, np.ndarray]:
+    """Fixed values that SciPy looks up in the moving image where the truth sends their points, the truth as a pose, a basis."""
+    problem = smooth_problem(truth, shape=20)
+    (fixed,), (moving,) = (pyramid(side, [0.1]) for side in (problem.fixed, problem.moving))
+    points = draw(fixed, 4000, np.random.default_rng(0)).points
+    points = points[np.linalg.norm(points, axis=1) < 14]
+    to_index = np.linalg.inv(moving.to_world) @ lift(truth)
+    at = points @ to_index[:3, :3].T + to_index[:3, 3]
+    values = map_coordinates(moving.voxels[0].astype(np.float64), at.T, order=1)
+    values = np.sin(2.2 * values) + 0.3 if name in ("mi", "nmi") else values
+    drawn = Drawn(points, values.astype(np.float32)[:, None])
+    levels = (
+        Volume(fixed.voxels, fixed.mask, fixed.to_world, values.min(keepdims=True), values.max(keepdims=True)),
+        moving,
+    )
+    return make_objective(TERMS[name], drawn, levels, np.zeros(3), 24, 1), lift(truth), scaled_basis("rigid", problem)
+
+
+@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("d", [2, 3])
+def test_a_known_rigid_motion_is_found_on_a_smooth_pair(name, d):
+    p = torch.tensor([1.6, -1.2, 0.08] if d == 2 else [1.6, -1.2, 1.0, 0.05, -0.06, 0.08])
+    objective, truth, basis = objective_for(name, linear_matrix(p, "rigid", d))
+    climbers, rested = ascend(objective, np.eye(4)[None], basis, 60, 1.0)
+    error = objective.points @ (climbers.poses[0] - truth)[:3, :3].T + (climbers.poses[0] - truth)[:3, 3]
+    assert rested and climbers.scores.overlap[0] == 1
+    assert np.sqrt((error**2).sum(1).mean()) < 0.05
+    turn = climbers.poses[0, :3, :3]
+    np.testing.assert_allclose(turn.T @ turn, np.eye(3), atol=1e-12)
+
+
+def test_climbers_hold_one_row_a_pose():
+    climbers, _ = ascend(Hill(HESSIAN, TOP), starts(), shift_basis(), 3, 1.0)
+    assert isinstance(climbers, Climbers)
+    assert climbers.inverse_hessians.shape == (4, 3, 3) and climbers.lengths.shape == climbers.moved.shape == (4,)

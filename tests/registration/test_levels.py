@@ -1,0 +1,152 @@
+"""Levels: lifting, pyramids with masks, robust ranges, and the points that are drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+from medmi.registration.levels import Volume, draw, lift, lower, pyramid, robust_range
+from medmi.registration.problem import Side
+from medmi.spatial.pyramid import shrink_factors
+from tests.contracts.transforms import linear
+from tests.oracles.grids import SHAPES, oblique_grid
+from tests.oracles.smooth_pairs import blobs, image_of
+
+NO_MASK = np.zeros((0, 0, 0), np.uint8)
+
+
+def side_of(d: int, channels: int = 1, masked: bool = False, more: int = 13) -> Side:
+    grid = oblique_grid(tuple(n + more for n in SHAPES[d]), 1)
+    mask = None
+    if masked:
+        mask = (grid.points() - grid.centre).norm(dim=-1) < 12
+    return Side(image_of(blobs(d, channels), grid), grid, mask)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_lifting_keeps_the_map_and_lowering_undoes_it(d):
+    matrix = linear("affine", d).matrix
+    lifted = lift(matrix)
+    assert lifted.shape == (4, 4)
+    x = np.append(np.arange(1.0, d + 1), [0.0] * (3 - d))
+    moved = (lifted @ np.append(x, 1))[:3]
+    np.testing.assert_allclose(moved[:d], matrix[:-1, :-1] @ torch.from_numpy(x[:d]) + matrix[:-1, -1], atol=1e-12)
+    assert not moved[d:].any()
+    assert torch.equal(lower(lifted, d), matrix)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_levels_come_coarse_to_fine_with_the_grid_of_the_product_of_factors(d):
+    side = side_of(d, 2)
+    levels = pyramid(side, [4.4, 2.1, 0.1])
+    assert [v.voxels.shape[0] for v in levels] == [2, 2, 2]
+    assert levels[-1].voxels.shape[1 : d + 1] == side.grid.shape
+    np.testing.assert_allclose(levels[-1].to_world, lift(side.grid.affine))
+    assert all(v.voxels.dtype == np.float32 and v.voxels.flags.c_contiguous and not v.mask.size for v in levels)
+    factors = shrink_factors(side.grid, 2.1)
+    assert max(factors) > 1
+    assert levels[1].voxels.shape[1 : d + 1] == tuple(n // f for n, f in zip(side.grid.shape, factors))
+    first = np.append((np.array(factors) - 1) / 2, [0.0] * (3 - d))
+    np.testing.assert_allclose(
+        levels[1].to_world[:3, 3], (lift(side.grid.affine) @ np.append(first, 1))[:3], atol=1e-12
+    )
+    assert levels[0].voxels.size < levels[1].voxels.size < levels[2].voxels.size
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_masked_blocks_average_the_voxels_inside_alone(d):
+    side = side_of(d, 1, masked=True)
+    factors = shrink_factors(side.grid, 2.1)
+    poisoned = Side(torch.where(side.mask, side.image, torch.tensor(1e4)), side.grid, side.mask)
+    (clean,), (level,) = pyramid(side, [2.1]), pyramid(poisoned, [2.1])
+    np.testing.assert_allclose(level.voxels, clean.voxels, rtol=0, atol=1e-5)
+    assert 0 < level.mask.mean() < 1 and level.mask.dtype == np.uint8
+    block = tuple(slice(n // 2 * f, (n // 2 + 1) * f) for n, f in zip(level.mask.shape, factors))
+    at = tuple(n // 2 for n in level.mask.shape[:d])
+    expected = side.image[0][block][side.mask[block]].mean()
+    assert float(level.voxels[0].reshape(level.mask.shape[:d])[at]) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_mask_thinner_than_half_a_block_is_kept_where_it_lies():
+    side = side_of(3)
+    thin = torch.zeros(side.grid.shape, dtype=torch.bool)
+    thin[8, 8, 8] = True
+    (level,) = pyramid(Side(side.image, side.grid, thin), [4.0])
+    assert level.mask.sum() == 1
+    assert float(level.voxels[0][level.mask > 0][0]) == pytest.approx(float(side.image[0, 8, 8, 8]), abs=1e-5)
+
+
+def test_range_is_that_of_the_percentiles_by_channel_inside_the_mask():
+    rng = np.random.default_rng(0)
+    voxels = np.stack([rng.normal(0, 1, (20, 20, 20)), rng.gamma(2, 50, (20, 20, 20))]).astype(np.float32)
+    mask = (rng.random((20, 20, 20)) > 0.4).astype(np.uint8)
+    low, high = robust_range(voxels, mask)
+    seen = voxels[:, mask > 0]
+    np.testing.assert_allclose(low, np.percentile(seen, 0.5, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(high, np.percentile(seen, 99.9, axis=1), rtol=1e-6)
+    spoilt = np.where(mask > 0, voxels, np.float32(1e6))
+    np.testing.assert_array_equal(robust_range(spoilt, mask), (low, high))
+
+
+def test_range_of_a_rare_object_is_the_full_one_and_never_empty():
+    voxels = np.zeros((2, 40, 40, 1), np.float32)
+    voxels[0, 5, 5] = 7
+    low, high = robust_range(voxels, NO_MASK)
+    assert (low[0], high[0]) == (0, 7) and high[1] > low[1]
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_drawn_values_are_those_at_the_drawn_points(d):
+    side = side_of(d, 2)
+    (volume,) = pyramid(side, [0.1])
+    drawn = draw(volume, 700, np.random.default_rng(0))
+    assert drawn.points.shape == (700, 3) and drawn.values.shape == (700, 2)
+    index = (drawn.points - volume.to_world[:3, 3]) @ np.linalg.inv(volume.to_world[:3, :3]).T
+    top = np.array(volume.voxels.shape[1:]) - 1
+    assert (index > -1e-5).all() and (index < top + 1e-5).all()
+    assert d == 3 or not drawn.points[:, 2].any()
+    for c, channel in enumerate(volume.voxels):
+        expected = map_coordinates(channel.astype(np.float64), index.T, order=1, mode="nearest")
+        np.testing.assert_allclose(drawn.values[:, c], expected, rtol=0, atol=1e-4)
+    assert (np.abs(index - np.round(index)).max(0)[:d] > 0.3).all()
+
+
+def test_points_are_drawn_from_the_mask_alone():
+    (volume,) = pyramid(side_of(3, masked=True), [0.1])
+    drawn = draw(volume, 2000, np.random.default_rng(0))
+    index = np.round((drawn.points - volume.to_world[:3, 3]) @ np.linalg.inv(volume.to_world[:3, :3]).T).astype(int)
+    assert volume.mask[tuple(index.T)].mean() > 0.999
+
+
+def flat_with_an_edge() -> Volume:
+    voxels = np.zeros((1, 40, 20, 20), np.float32)
+    voxels[0, 30:] = 1
+    return Volume(voxels, NO_MASK, np.eye(4), np.zeros(1, np.float32), np.ones(1, np.float32))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.8])
+def test_the_asked_share_goes_where_the_image_changes(share):
+    drawn = draw(flat_with_an_edge(), 8000, np.random.default_rng(0), share)
+    near = np.abs(drawn.points[:, 0] - 29.5) < 1
+    # The edge's two layers get the share and, like every other, a twentieth of the rest.
+    assert near.mean() == pytest.approx(share + (1 - share) * 2 / 40, abs=0.01)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_flat_level_is_drawn_evenly(masked):
+    flat = np.ones((1, 12, 12, 12), np.float32)
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[:6] = 1
+    volume = Volume(flat, mask if masked else NO_MASK, np.eye(4), np.zeros(1, np.float32), np.ones(1, np.float32))
+    drawn = draw(volume, 3000, np.random.default_rng(0))
+    halves, _ = np.histogram(drawn.points[:, 0], [0, 5.5, 11])
+    assert halves.tolist() == pytest.approx([3000, 0] if masked else [1500, 1500], abs=60)
+
+
+def test_the_same_generator_draws_the_same_points():
+    volume = flat_with_an_edge()
+    first, again, other = (draw(volume, 500, np.random.default_rng(s)) for s in (3, 3, 4))
+    np.testing.assert_array_equal(first.points, again.points)
+    assert (first.points != other.points).any()

@@ -1,0 +1,46 @@
+"""Real patients with CT, T1 and PET on three grids of one frame, apart by known motions; the same patient from DICOM."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from medmi import register
+from tests.oracles.misalignment import box_points, mapped, mean_error, read, turned
+
+# Mean error over the tumour box in mm: 2 mm more than the limb itself moved between the scans.
+LIMITS = {
+    ("STS_035", "MR_T1"): 3.3,
+    ("STS_035", "PET"): 5.6,
+    ("STS_048", "MR_T1"): 3.5,
+    ("STS_048", "PET"): 2.9,
+}
+
+
+def tumour_error(data: pathlib.Path, patient: str, kind: str, seed: int) -> float:
+    folder = data / "ct-mr-pet" / patient
+    moving, motion = turned(read(folder / f"{kind}_image.nii.gz"), 15, 20, seed)
+    result = register(read(folder / "CT_image.nii.gz"), moving)
+    return mean_error(result.transform.to_sitk(), motion, box_points(read(folder / "CT_mask.nii.gz")))
+
+
+@pytest.mark.parametrize(("patient", "kind"), LIMITS)
+def test_onto_ct(data, patient, kind):
+    assert tumour_error(data, patient, kind, 0) < LIMITS[patient, kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("patient", "kind"), LIMITS)
+def test_onto_ct_from_ten_poses(data, patient, kind):
+    errors = [tumour_error(data, patient, kind, seed) for seed in range(10)]
+    assert sum(error < LIMITS[patient, kind] for error in errors) >= 9, errors
+
+
+@pytest.mark.parametrize("kind", ["MR_T1", "PET"])
+def test_dicom_folders_give_the_answer_of_nifti(data, kind):
+    nifti, dicom = data / "ct-mr-pet" / "STS_042", data / "dicom-ct-mr-pet" / "STS_042"
+    expected = register(nifti / "CT_image.nii.gz", nifti / f"{kind}_image.nii.gz").transform.to_sitk()
+    found = register(dicom / "CT", dicom / kind).transform.to_sitk()
+    points = box_points(read(nifti / "CT_mask.nii.gz"))
+    assert mean_error(found, lambda p: mapped(expected, p), points) < 0.1
