@@ -59,7 +59,7 @@ BECOMES: dict[str, tuple[UID, Attributes]] = {
     EnhancedCTImageStorage: (CTImageStorage, {"KVP": None, "AcquisitionNumber": None, "RescaleType": "HU"}),
     EnhancedMRImageStorage: (MRImageStorage, UNKNOWN_MR),
 }
-CAPTURE: tuple[UID, Attributes] = (SecondaryCaptureImageStorage, {"ConversionType": "WSD"})
+CAPTURE: tuple[UID, Attributes] = (SecondaryCaptureImageStorage, {"ConversionType": "WSD", "PatientOrientation": None})
 
 # What describes one slice, its pixels or its place in the source, and is untrue of the derived slices.
 PARTICULAR = (

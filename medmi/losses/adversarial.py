@@ -144,28 +144,31 @@ class GeneratorLoss(_Loss):
 Pair = tuple[Tensor, Tensor]
 
 
-def gradient_penalty(discriminator: nn.Module, real: Pair, fake: Pair, generator: torch.Generator) -> Tensor:
+def gradient_penalty(discriminator: nn.Module, real: Pair, fake: Pair, mixing: Tensor) -> Tensor:
     """E[(|gradient of the score by the pair| - 1)^2] at points drawn between real and fake pairs, a scalar from 0.
 
-    The points are ``e * real + (1 - e) * fake`` with one e in [0, 1) for each sample, both images of a pair alike; the
-    norm runs over both images. Computed in float32 or better, under autocast too; differentiable in the
+    The points are ``e * real + (1 - e) * fake`` with one e for each sample, both images of a pair alike; the norm runs
+    over both images. Computed in float32 or better, under autocast too; differentiable in the
     discriminator's parameters.
 
     Args:
         discriminator: called with (fixed, moved), gives scores ``(B, 1)``.
         real: registered pairs, two tensors ``(B, C, *spatial)``.
         fake: the generator's pairs, of the same shapes.
-        generator: draws e, on the CPU, so that all devices see the same.
+        mixing: e, ``(B,)``, drawn uniformly from [0, 1).
 
     Raises:
-        InputError: real and fake of unlike shapes.
+        InputError: real, fake and mixing of unlike shapes.
 
     Source: Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", Eq. 3.
     """
     shapes = [[tuple(image.shape) for image in pair] for pair in (real, fake)]
     if shapes[0] != shapes[1]:
         raise InputError(f"gradient_penalty: real has shapes {shapes[0]} but fake {shapes[1]}; they must agree")
-    mixing = torch.rand(len(real[0]), generator=generator)
+    if tuple(mixing.shape) != (len(real[0]),):
+        raise InputError(
+            f"mixing: shape {tuple(mixing.shape)} came; one number for each of {len(real[0])} pairs is asked"
+        )
     with torch.autocast(real[0].device.type, enabled=False), torch.enable_grad():
         pair = [_between(a, b, mixing).requires_grad_() for a, b in zip(real, fake, strict=True)]
         gradients = torch.autograd.grad(discriminator(*pair).sum(), pair, create_graph=True)

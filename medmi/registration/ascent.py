@@ -59,7 +59,8 @@ def ascend(
         poses: where to start.
         basis: scaled generators.
         steps: most evaluations.
-        first_step: mm; no step is longer than twice this, and the climb ends when all are below a hundredth of it.
+        first_step: mm; no step is longer than twice this, and the climb ends when for all poses two steps running are below a
+            hundredth of it: along a narrow ridge one short step means little.
         on_step: called with the current scores after each evaluation.
 
     Returns:
@@ -67,10 +68,11 @@ def ascend(
     """
     climbers = _start(objective, poses, basis, first_step)
     while climbers.evaluations < steps:
+        before = climbers.moved
         _step(objective, climbers, basis, first_step)
         if on_step is not None:
             on_step(climbers.scores)
-        if bool((climbers.moved < 0.01 * first_step).all()):
+        if bool((np.maximum(before, climbers.moved) < 0.01 * first_step).all()):
             return climbers, True
     return climbers, False
 

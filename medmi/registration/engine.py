@@ -166,7 +166,7 @@ def _best(objective: Objective | DenseObjective, poses: Array, stage: Stage) -> 
 
 def _recorder(history: list[dict[str, float]], level: int) -> Callable[[Scores], None]:
     def record(scores: Scores) -> None:
-        best = int(np.argmax(scores.merit))
+        best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
         history.append(
             {"level": level, "similarity": float(scores.similarity[best]), "overlap": float(scores.overlap[best])}
         )

@@ -93,7 +93,9 @@ def project(derivatives, gradients, inside, matrices, points, out):
     batch, count, channels = derivatives.shape
     for b in range(batch):
         m = matrices[b]
-        total = np.zeros((4, 4))
+        for i in range(4):
+            for j in range(4):
+                out[b, i, j] = 0.0
         for n in range(count):
             if not inside[b, n]:
                 continue
@@ -112,24 +114,23 @@ def project(derivatives, gradients, inside, matrices, points, out):
                 w = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
                 g0, g1, g2 = g0 / h, g1 / h, g2 / h
                 g3 = -(g0 * u + g1 * v + g2 * w) / h
-            total[0, 0] += g0 * x
-            total[0, 1] += g0 * y
-            total[0, 2] += g0 * z
-            total[0, 3] += g0
-            total[1, 0] += g1 * x
-            total[1, 1] += g1 * y
-            total[1, 2] += g1 * z
-            total[1, 3] += g1
-            total[2, 0] += g2 * x
-            total[2, 1] += g2 * y
-            total[2, 2] += g2 * z
-            total[2, 3] += g2
+            out[b, 0, 0] += g0 * x
+            out[b, 0, 1] += g0 * y
+            out[b, 0, 2] += g0 * z
+            out[b, 0, 3] += g0
+            out[b, 1, 0] += g1 * x
+            out[b, 1, 1] += g1 * y
+            out[b, 1, 2] += g1 * z
+            out[b, 1, 3] += g1
+            out[b, 2, 0] += g2 * x
+            out[b, 2, 1] += g2 * y
+            out[b, 2, 2] += g2 * z
+            out[b, 2, 3] += g2
             if g3 != 0.0:
-                total[3, 0] += g3 * x
-                total[3, 1] += g3 * y
-                total[3, 2] += g3 * z
-                total[3, 3] += g3
-        out[b] = total
+                out[b, 3, 0] += g3 * x
+                out[b, 3, 1] += g3 * y
+                out[b, 3, 2] += g3 * z
+                out[b, 3, 3] += g3
 
 
 @compiled
@@ -146,7 +147,9 @@ def histogram(values, inside, fixed_positions, low, scale, tables):
     bins = tables.shape[-1]
     for b in range(batch):
         for c in range(channels):
-            table = np.zeros((bins, bins))
+            for i in range(bins):
+                for j in range(bins):
+                    tables[b, c, i, j] = 0.0
             for n in range(count):
                 if not inside[b, n]:
                     continue
@@ -156,11 +159,10 @@ def histogram(values, inside, fixed_positions, low, scale, tables):
                 g = min(max((values[b, n, c] - low[c]) * scale[c], np.float32(0.0)), np.float32(bins - 1))
                 j = min(int(g), bins - 2)
                 g -= j
-                table[i, j] += (1 - f) * (1 - g)
-                table[i, j + 1] += (1 - f) * g
-                table[i + 1, j] += f * (1 - g)
-                table[i + 1, j + 1] += f * g
-            tables[b, c] = table
+                tables[b, c, i, j] += (1 - f) * (1 - g)
+                tables[b, c, i, j + 1] += (1 - f) * g
+                tables[b, c, i + 1, j] += f * (1 - g)
+                tables[b, c, i + 1, j + 1] += f * g
 
 
 @compiled

@@ -130,8 +130,7 @@ class Register(InvertibleTransform):
 def raise_failure(result: RegistrationResult, moving: MetaTensor) -> SpatialTransform:
     """Stop the pipeline at this pair."""
     raise RegistrationFailedError(
-        f"Register: {_told(result, moving)}; try another initial or similarity, give masks, or pass "
-        "on_failure='identity' to go on with such pairs as their headers say they lie"
+        f"Register: {_told(result, moving)}; pass on_failure='identity' to go on with such pairs as their headers lie"
     )
 
 
