@@ -76,7 +76,7 @@ def load_highdicom() -> ModuleType:
 
 def resampled_segments(transform: SpatialTransform, source: Any, fixed: SourceSeries) -> np.ndarray:
     """Segments on the fixed grid, ``(slices, rows, columns, segments)``, bool or float32 from 0 to 1."""
-    volume = source.get_volume(combine_segments=False)
+    volume = source.get_volume(combine_segments=False).pad(1)  # the slices it leaves out beside its own are empty
     grid = Grid(volume.spatial_shape, flip_affine(torch.from_numpy(np.array(volume.affine, dtype=np.float64))))
     interpolation = INTERPOLATION[source.segmentation_type.value]
     parts = []

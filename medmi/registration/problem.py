@@ -86,15 +86,7 @@ def _side(image: MetaTensor, mask: MetaTensor | None, role: str) -> Side:
         raise InputError(
             f"{role}: every voxel{where} is {float(seen.flatten()[0]):g}; a constant image cannot be aligned"
         )
-    return Side(voxels, same_frame(grid), inside)
-
-
-def same_frame(grid: Grid) -> Grid:
-    """The grid to a micrometre: one frame stored as float32 (NIfTI) and as decimals (DICOM) then starts the solver from the same bits."""
-    affine = grid.affine.clone()
-    affine[:-1, :-1] = affine[:-1, :-1].round(decimals=6)
-    affine[:-1, -1] = affine[:-1, -1].round(decimals=3)
-    return Grid(grid.shape, affine)
+    return Side(voxels, grid, inside)
 
 
 def _mask(mask: MetaTensor, grid: Grid, role: str) -> torch.Tensor:

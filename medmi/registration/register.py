@@ -105,7 +105,7 @@ def register(
         history=history,
         seconds=time.perf_counter() - start_time,
         overlap=solution.overlap,
-        fixed_grid=Grid.of(images[0]),
+        fixed_grid=problem.fixed.grid,
         _moving=images[1],
     )
 

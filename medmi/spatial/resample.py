@@ -15,7 +15,7 @@ from medmi.spatial.base import SpatialTransform
 from medmi.spatial.linear import LinearTransform, apply_projective
 from medmi.validation import choose
 
-SLAB_POINTS = 2**19
+SLAB_POINTS = 2**16
 
 Sampler = Callable[[torch.Tensor, Grid], torch.Tensor]
 

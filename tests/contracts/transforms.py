@@ -114,7 +114,9 @@ class TransformContract:
         first, second, x = self.make(0), self.make(1), self.points()
         composed = second.compose(first).points(x)
         torch.testing.assert_close(composed, second.points(first.points(x)), rtol=0, atol=1e-9)
-        assert float((composed - first.points(second.points(x))).norm(dim=-1).max()) > 1e-3 or self.commutes(first, second)
+        assert float((composed - first.points(second.points(x))).norm(dim=-1).max()) > 1e-3 or self.commutes(
+            first, second
+        )
 
     def commutes(self, first: SpatialTransform, second: SpatialTransform) -> bool:
         """Whether the two are of a family where order means nothing."""

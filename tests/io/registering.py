@@ -61,7 +61,7 @@ def fixed_series(folder: pathlib.Path, study: str = STUDY) -> pathlib.Path:
 
 def moving_series(folder: pathlib.Path, study: str = OTHER_STUDY) -> pathlib.Path:
     """An MR of 5 slices, oblique otherwise, in another frame of reference and another study."""
-    datasets = series_datasets(5, 3.0 * MOVING_NORMAL, np.array([-20.0, 15.0, 40.0]))
+    datasets = series_datasets(5, 3.0 * MOVING_NORMAL, np.array([58.8, -47.3, 61.8]))
     for dataset in datasets:
         dataset.ImageOrientationPatient = [*MOVING_ROW, *MOVING_COLUMN]
         dataset.PixelSpacing, dataset.SeriesDescription = [1.25, 1.0], "moving"

@@ -33,11 +33,11 @@ def remapped(values: Values) -> Values:
 
 
 def image_of(values: Values, grid: Grid, world_to_world: torch.Tensor | None = None) -> torch.Tensor:
-    """``(C, *grid.shape)`` float32 of the formula at the grid's points after a matrix ``(d + 1, d + 1)``."""
+    """``(C, *grid.shape)`` float32 of the formula at the grid's points after a projective matrix ``(d + 1, d + 1)``."""
     points = grid.points().reshape(-1, grid.spatial_dims).numpy()
     if world_to_world is not None:
         m = world_to_world.numpy()
-        points = points @ m[:-1, :-1].T + m[:-1, -1]
+        points = (points @ m[:-1, :-1].T + m[:-1, -1]) / (points @ m[-1, :-1] + m[-1, -1])[:, None]
     return torch.from_numpy(values(points).T.astype(np.float32)).reshape(-1, *grid.shape)
 
 

@@ -15,6 +15,7 @@ from medmi.grid import Grid
 from medmi.networks import ModernRegistrationDiscriminator, SpatialTransformer
 from medmi.simulation import HeadPhantom
 from medmi.simulation.pairs import Extent, TrainingPairs, random_motions
+from medmi.simulation.threads import one_thread
 from medmi.validation import InputError
 from tests.oracles.grids import SHAPES, oblique_grid
 
@@ -128,6 +129,7 @@ def slices() -> tuple[Grid, torch.Tensor, torch.Tensor]:
     return grid, heads(grid, 32, 0), heads(grid, 32, 1000)
 
 
+@one_thread()
 def area_under_curve(grid: Grid, train: torch.Tensor, test: torch.Tensor, alike: bool) -> float:
     """How well a small discriminator learns to tell registered examples from perfectly aligned fakes."""
     source = seeded(5)

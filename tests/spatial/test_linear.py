@@ -193,7 +193,7 @@ def test_singular_and_non_finite_matrices_are_refused(entry):
 def test_a_perspective_row_needs_a_homography():
     matrix = torch.eye(3)
     matrix[2, 0] = 1e-3
-    with pytest.raises(InputError, match="LinearTransform: last row .* of a homography"):
+    with pytest.raises(InputError, match=r"LinearTransform: last row .* of a homography"):
         LinearTransform(matrix, "affine")
     assert LinearTransform(matrix, "homography").spatial_dims == 2
 

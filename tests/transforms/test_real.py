@@ -23,7 +23,7 @@ from medmi.transforms import (
     array,
     record,
 )
-from tests.transforms.making import labels, share_equal
+from tests.transforms.making import itk_affine, itk_resampled, labels, share_equal
 
 PIPELINE = Compose([LoadImagePaird(), Orientationd("moving", "PIR", labels=None), Registerd(preset="fast", seed=3)])
 
@@ -66,9 +66,7 @@ def test_aligned_templates_stay_aligned_and_come_back(items, one_by_one):
 
 
 def test_invertd(one_by_one):
-    item = one_by_one[0] | {
-        "pred": labels(one_by_one[0]["moved"].clamp_max(1) * one_by_one[0]["moved"][..., :1].shape[0])
-    }
+    item = one_by_one[0] | {"pred": labels(one_by_one[0]["moved"])}
     out = Invertd("pred", PIPELINE, orig_keys="moved")(item)["pred"]
     assert torch.equal(out.affine, item["moving"].affine)
     assert set(out.unique().tolist()) <= set(item["pred"].unique().tolist())
@@ -114,15 +112,20 @@ def test_segmentation_follows_on_oblique_axes(data):
     pipeline = Compose(
         [
             LoadImagePaird(("fixed", "moving", "cord")),
-            Registerd(initial="identity", preset="fast"),
+            Registerd(initial="identity"),
             ApplyTransformd("cord", interpolation="nearest"),
         ]
     )
     done = pipeline(item)
+    cord = read_image(item["cord"])
+    expected = itk_resampled(cord, itk_affine(done["transform"]), done["fixed"], sitk.sitkNearestNeighbor)
+    assert share_equal(done["cord"][0].as_tensor(), expected, 0.1) > 0.9999
     truth = read_image(folder / "t1w_seg-manual.nii.gz")[0] > 0
-    cord = done["cord"][0] > 0
-    assert 2 * float((cord & truth).sum()) / float(cord.sum() + truth.sum()) > 0.8
-    assert torch.equal(pipeline.inverse(done)["cord"].affine, read_image(item["cord"]).affine)
+    found = done["cord"][0] > 0
+    assert 2 * float((found & truth).sum()) / float(found.sum() + truth.sum()) > 0.6
+    back = pipeline.inverse(done)["cord"]
+    assert torch.equal(back.affine, cord.affine)
+    assert share_equal(back.as_tensor(), cord.as_tensor(), 0.1) > 0.99
 
 
 def test_suv_of_a_real_series(data):
@@ -163,6 +166,7 @@ def test_overhead_is_under_five_percent(items, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Register. failed")
 @pytest.mark.parametrize("kind", ["fork", "spawn"])
 def test_twenty_pairs_through_workers_give_the_same_bits(data, items, kind):
     patients = sorted((data / "ct-mr-pet").glob("STS_*/CT_image.nii.gz"))

@@ -151,7 +151,9 @@ def failing(monkeypatch):
 
 def test_failure_raises_and_says_which_pair(monkeypatch):
     failing(monkeypatch)
-    with pytest.raises(RegistrationFailedError, match=r"failed: overlap under 10% \(/somewhere/T2.nii.gz\); try"):
+    with pytest.raises(
+        RegistrationFailedError, match=r"failed: overlap under 10% \(/somewhere/T2.nii.gz\); pass on_failure"
+    ):
         Register(**OPTIONS)(*pair(2))
 
 
