@@ -15,7 +15,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from medmi.information.blocks import Kept, pieces, working
-from medmi.information.windows import Window
+from medmi.information.windows import WINDOWS, Window
 
 Factors = Sequence[torch.Tensor | float]
 
@@ -103,7 +103,9 @@ class Layout:
 
 def moments(x: torch.Tensor, y: torch.Tensor, layout: Layout) -> torch.Tensor:
     """Images ``(R, N)`` to moments ``(basis of x, basis of y, R, cells of x, cells of y)``, float64."""
-    return _Moments.apply(x, y, layout)
+    plain = layout.kept.everything and layout.window is WINDOWS["linear"] and x.device.type == "cpu"
+    same = x.dtype == y.dtype == working_pair(x, y)
+    return (_CompiledMoments if plain and same else _Moments).apply(x, y, layout)
 
 
 def working_pair(x: torch.Tensor, y: torch.Tensor) -> torch.dtype:
@@ -145,6 +147,35 @@ class _Moments(torch.autograd.Function):
                 factors = [window.basis(fraction) for fraction in found.fractions]
                 factors[axis] = window.slope(found.fractions[axis])
                 _write(block, found, _read(tables, found.cell, factors[0], factors[1]), found.within[axis])
+        return (*grads, None)
+
+
+class _CompiledMoments(torch.autograd.Function):
+    """The same for the linear window where every voxel counts the same, on the CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor, layout: Layout) -> torch.Tensor:
+        from medmi.information import kernels_cpu  # numba takes a while to import
+
+        ctx.save_for_backward(x, y)
+        ctx.layout = layout
+        axes = torch.cat([layout.x.low, layout.x.scale, layout.y.low, layout.y.scale], 1)
+        return kernels_cpu.moments(x, y, axes, layout.cells)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        from medmi.information import kernels_cpu
+
+        (x, y), layout = ctx.saved_tensors, ctx.layout
+        grads: list[torch.Tensor | None] = [None, None]
+        pairs = ((x, y, layout.x, layout.y), (y, x, layout.y, layout.x))
+        slopes = (gradient[1], gradient[:, 1].transpose(-1, -2))
+        for axis, (own, other, side, far) in enumerate(pairs):
+            if ctx.needs_input_grad[axis]:
+                axes = torch.cat([side.low, side.scale, far.low, far.scale], 1)
+                tables = slopes[axis].movedim(0, -1) * side.scale[..., None, None]
+                grads[axis] = kernels_cpu.gradient(own, other, axes, side.clipped, tables)
         return (*grads, None)
 
 

@@ -155,3 +155,20 @@ def test_second_derivatives_are_refused():
     (grad,) = torch.autograd.grad(joint_histogram(x, x.detach(), 4).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value_range", [None, ((0.2, 0.7), (0.3, 1.6))])
+def test_compiled_loops_equal_the_torch_walk(dtype, value_range):
+    """A mask of ones changes nothing but the path."""
+    pair = [image.to(dtype) for image in images(2, 2, 97, 301)]
+    table = torch.rand(32, 32, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = []
+    for mask in (None, torch.ones(2, 1, 97, 301)):
+        x, y = (image.clone().requires_grad_() for image in pair)
+        p = joint_histogram(x, y, 32, value_range=value_range, mask=mask)
+        (p * table).sum().backward()
+        found.append((p.detach(), x.grad, y.grad))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=1e-15)
+    for first, second in zip(found[0][1:], found[1][1:]):
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-6 * float(second.abs().max()))
