@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import pathlib
 
+# Before torch starts its threads: an idle thread that spins takes the core another needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 import torch
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _two_threads():
-    """Two threads for all: libraries that take every core by default slow each other down."""
-    torch.set_num_threads(2)
+    """Two threads for all, or as OMP_NUM_THREADS says: libraries that take every core by default slow each other down."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 @pytest.fixture(scope="session")

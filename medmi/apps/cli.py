@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -51,13 +52,19 @@ def register(
     device: Annotated[str | None, typer.Option(help="cpu.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads to use; up to 4 of the cores by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
+    dicom_out: Annotated[
+        bool,
+        typer.Option("--dicom-out", help="Both images being DICOM: write registration, moved series and contours too."),
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Find the transform that aligns MOVING with FIXED; write it with the moved image and a report."""
     from medmi.apps.registration import Order, register_files
 
-    order = Order(transform, similarity, initial, preset, fixed_mask, moving_mask, seed, use_threads(threads), device)
+    order = Order(
+        transform, similarity, initial, preset, fixed_mask, moving_mask, seed, use_threads(threads), device, dicom_out
+    )
     with bar("registering") as report:
         summary = register_files(fixed, moving, out, order, report)
     line = f"{summary['status']}: results in {out}"
@@ -223,23 +230,27 @@ def show(summary: dict[str, Any], json_wanted: bool, line: str) -> None:
 
 
 def main() -> None:
-    """Run a command; every foreseen error is one line on stderr."""
-    debug = "--debug" in sys.argv
+    """Run a command; every foreseen error is one line on stderr, after the traceback where ``--debug`` asks for it."""
     try:
-        sys.exit(app(standalone_mode=False) or DONE)
+        code = app(standalone_mode=False) or DONE
     except (InputError, TyperException) as error:
-        if debug:
-            raise
-        complain(error.format_message() if isinstance(error, TyperException) else str(error))
-        sys.exit(BAD_INPUT)
+        code = stopped(error.format_message() if isinstance(error, TyperException) else str(error), BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted; nothing was written")
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except Exception as error:
-        if debug:
-            raise
-        complain(f"unexpected {type(error).__name__}: {error}; run again with --debug and report it")
-        sys.exit(UNEXPECTED)
+        message = f"unexpected {type(error).__name__}: {error}; run again with --debug and report it"
+        code = stopped(message, UNEXPECTED)
+    if code == INTERRUPTED:  # which is also what typer makes of Ctrl-C within a command
+        complain("interrupted; nothing was written")
+    sys.exit(code)
+
+
+def stopped(message: str, code: int) -> int:
+    """Say why a command stopped, called while its error is handled; the exit code."""
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    complain(message)
+    return code
 
 
 def complain(message: str) -> None:

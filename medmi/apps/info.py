@@ -9,14 +9,15 @@ from typing import Any
 import torch
 
 from medmi.grid import Grid
-from medmi.io import list_series, read_image, read_transform
+from medmi.io import list_series, read_image, read_spatial_registration, read_transform
 from medmi.io.images import image_suffix
 from medmi.io.transforms import READERS as TRANSFORM_READERS
 from medmi.registration.presets import PRESETS
 from medmi.spatial import Chain, LinearTransform, SpatialTransform
+from medmi.validation import InputError
 
 Row = dict[str, Any]
-ALWAYS_IMAGES = (".nii", ".nii.gz")
+IMAGES_FIRST = (".nii", ".nii.gz")
 
 
 def describe(path: pathlib.Path) -> list[Row]:
@@ -24,10 +25,21 @@ def describe(path: pathlib.Path) -> list[Row]:
     if path.is_dir():
         return [series_row(s) for s in list_series(path)]
     suffix = image_suffix(path)
-    if suffix in TRANSFORM_READERS and suffix not in ALWAYS_IMAGES:
+    if suffix == ".dcm" and not is_registration(path):
+        return [image_row(path)]
+    if suffix in TRANSFORM_READERS and suffix not in IMAGES_FIRST:
         found = read_transform(path)
         return [transform_row(part) for part in (found if isinstance(found, Chain) else [found])]
     return [image_row(path)]
+
+
+def is_registration(path: pathlib.Path) -> bool:
+    """Whether a DICOM file holds a registration object rather than an image."""
+    try:
+        read_spatial_registration(path)
+    except InputError:
+        return False
+    return True
 
 
 def series_row(series: Any) -> Row:

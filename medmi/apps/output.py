@@ -13,7 +13,15 @@ from typing import Any
 
 from medmi.validation import InputError
 
-RESULT_FILES = ("transform.tfm", "transform.h5", "moved.nii.gz", "result.json", "report.html", "comparison.png")
+RESULT_FILES = (
+    "transform.tfm",
+    "transform.h5",
+    "moved.nii.gz",
+    "result.json",
+    "report.html",
+    "comparison.png",
+    "dicom",
+)
 
 
 @contextlib.contextmanager
@@ -42,13 +50,19 @@ def _move_in(work: pathlib.Path, path: pathlib.Path) -> None:
     try:
         path.mkdir(exist_ok=True)
         for name in RESULT_FILES:
-            (path / name).unlink(missing_ok=True)
+            _remove(path / name)
         for file in sorted(work.iterdir()):
             os.replace(file, path / file.name)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); choose a folder you may write to with -o"
         ) from error
+
+
+def _remove(old: pathlib.Path) -> None:
+    if old.is_dir():
+        shutil.rmtree(old)
+    old.unlink(missing_ok=True)
 
 
 def as_json(value: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from medmi.apps.picture import save_comparison
 from medmi.apps.report import ImageSummary, ReportData, write_report
 from medmi.grid import Grid
 from medmi.io import read_image, write_image, write_transform
+from medmi.io.dicom_results import write_dicom_results
 from medmi.registration import RegistrationResult, apply, register
 from medmi.registration.inputs import as_image
 from medmi.registration.result import moved_image
@@ -36,6 +37,7 @@ class Order:
     seed: int = 0
     threads: int = 1
     device: str | None = None
+    dicom_out: bool = False
 
 
 def register_files(
@@ -46,13 +48,22 @@ def register_files(
     progress: Callable[[float], None] | None,
 ) -> dict[str, Any]:
     """Register two files and fill the result folder; the summary that went into result.json."""
-    return register_images(read_image(fixed), read_image(moving), folder, order, progress)
+    sources = (fixed, moving) if order.dicom_out else None
+    return register_images(read_image(fixed), read_image(moving), folder, order, progress, sources)
 
 
 def register_images(
-    fixed: MetaTensor, moving: MetaTensor, folder: pathlib.Path, order: Order, progress: Callable[[float], None] | None
+    fixed: MetaTensor,
+    moving: MetaTensor,
+    folder: pathlib.Path,
+    order: Order,
+    progress: Callable[[float], None] | None,
+    dicom_sources: tuple[pathlib.Path, pathlib.Path] | None = None,
 ) -> dict[str, Any]:
-    """Register two images and fill the result folder; the summary that went into result.json."""
+    """Register two images and fill the result folder; the summary that went into result.json.
+
+    Where ``dicom_sources`` names the two DICOM series, the folder ``dicom`` of the results holds them as DICOM objects.
+    """
     with result_folder(folder) as work:
         result = register(
             fixed,
@@ -72,6 +83,8 @@ def register_images(
         if not result.failed:
             write_transform(result.transform, work / transform_name(result), fixed_grid=result.fixed_grid)
             write_image(result.moved, work / "moved.nii.gz")
+            if dicom_sources is not None:
+                write_dicom_results(result.transform, result.moved, *dicom_sources, work / "dicom")
         (work / "result.json").write_text(as_json(summary))
         _illustrate(fixed, moving, result, summary, work)
     return summary

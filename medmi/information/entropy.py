@@ -32,7 +32,7 @@ def entropy(p: torch.Tensor) -> torch.Tensor:
     if p.ndim < 1:
         raise InputError("entropy: p has no axis; (..., bins) is asked")
     p = p.double()
-    return -(p * p.clamp_min(FLOOR).log()).sum(-1)
+    return -torch.xlogy(p, p.clamp_min(FLOOR)).sum(-1)
 
 
 def mutual_information(p: torch.Tensor) -> torch.Tensor:

@@ -134,10 +134,19 @@ def _spread(sums: torch.Tensor, window: Window, bins: int) -> torch.Tensor:
     """Moments ``(basis, ..., cells)`` to bins ``(..., bins)`` along the last axis, with the taps beyond an end folded
     on it.
     """
-    lanes = torch.tensordot(window.taps.to(sums), sums, dims=1).movedim(0, -2).flatten(-2)
+    lanes = torch.stack([_combined(tap, sums) for tap in window.taps.tolist()], -2).flatten(-2)
     taps = torch.arange(len(window.taps), device=sums.device)[:, None] + window.first
     target = (taps + torch.arange(bins - 1, device=sums.device)).clamp(0, bins - 1).flatten()
     return lanes.new_zeros(*lanes.shape[:-1], bins).scatter_add(-1, target.expand_as(lanes), lanes)
+
+
+def _combined(coefficients: list[float], sums: torch.Tensor) -> torch.Tensor:
+    """``sum_a coefficients[a] sums[a]``; a matrix product this small would wake every thread."""
+    first, *others = [(factor, table) for factor, table in zip(coefficients, sums) if factor != 0]
+    total = first[0] * first[1]
+    for factor, table in others:
+        total = torch.add(total, table, alpha=factor)
+    return total
 
 
 def _check_images(

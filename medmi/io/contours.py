@@ -18,7 +18,7 @@ from pydicom.uid import RTStructureSetStorage
 
 from medmi.frames import flip_points
 from medmi.io.dicom_objects import decimal_strings, instance_references, new_object, save
-from medmi.io.dicom_sources import SourceSeries, check_one_patient, quiet, read_header, source_series
+from medmi.io.dicom_sources import SeriesLike, SourceSeries, check_one_patient, quiet, read_header, source_series
 from medmi.io.files import PathLike, existing_file, one_line
 from medmi.spatial import SpatialTransform
 from medmi.spatial.preimage import preimage
@@ -34,8 +34,8 @@ STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, the cl
 def write_carried_contours(
     transform: SpatialTransform,
     contours: PathLike,
-    fixed_folder: PathLike,
-    moving_folder: PathLike,
+    fixed_folder: SeriesLike,
+    moving_folder: SeriesLike,
     path: PathLike,
 ) -> None:
     """Write an RT Structure Set of the moving series as one of the fixed series.

@@ -17,7 +17,7 @@ from pydicom.uid import DeformableSpatialRegistrationStorage, SpatialRegistratio
 from medmi.frames import flip_affine, flip_matrix, flip_points
 from medmi.grid import Grid
 from medmi.io.dicom_objects import code_item, decimal_strings, instance_references, new_object, refer_to, save
-from medmi.io.dicom_sources import SourceSeries, check_one_patient, quiet, source_series
+from medmi.io.dicom_sources import SeriesLike, SourceSeries, check_one_patient, quiet, source_series
 from medmi.io.files import PathLike
 from medmi.spatial import Chain, DisplacementFieldTransform, LinearTransform, SpatialTransform, chain
 from medmi.validation import InputError
@@ -28,7 +28,7 @@ SLAB_VOXELS = 2**19
 
 
 def write_spatial_registration(
-    transform: SpatialTransform, fixed_series_folder: PathLike, moving_series_folder: PathLike, path: PathLike
+    transform: SpatialTransform, fixed_series_folder: SeriesLike, moving_series_folder: SeriesLike, path: PathLike
 ) -> None:
     """Write a 3D transform as DICOM registration object of the fixed series' patient and study.
 

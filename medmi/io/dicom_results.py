@@ -14,12 +14,12 @@ from medmi.io.contours import write_carried_contours
 from medmi.io.dicom_objects import new_folder
 from medmi.io.dicom_registration import write_spatial_registration
 from medmi.io.dicom_series_writer import write_derived_series
-from medmi.io.dicom_sources import SourceSeries, read_header, source_series
+from medmi.io.dicom_sources import SeriesLike, SourceSeries, read_header, source_series
 from medmi.io.files import FILE_ERRORS, PathLike
 from medmi.io.segmentations import write_carried_segmentation
 from medmi.spatial import SpatialTransform
 
-Carrier = Callable[[SpatialTransform, PathLike, PathLike, PathLike, PathLike], None]
+Carrier = Callable[[SpatialTransform, PathLike, SeriesLike, SeriesLike, PathLike], None]
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 CARRIERS: dict[str, tuple[str, Carrier]] = {
     RTStructureSetStorage: ("contours", write_carried_contours),
@@ -31,8 +31,8 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
 def write_dicom_results(
     transform: SpatialTransform,
     moved: MetaTensor,
-    fixed_folder: PathLike,
-    moving_folder: PathLike,
+    fixed_folder: SeriesLike,
+    moving_folder: SeriesLike,
     out_folder: PathLike,
 ) -> None:
     """Write the results of registering two DICOM series into a new folder, all or nothing.
@@ -52,13 +52,14 @@ def write_dicom_results(
     Raises:
         InputError: as the functions of those modules.
     """
+    fixed, moving = source_series(fixed_folder), source_series(moving_folder)
     with new_folder(out_folder) as folder:
-        write_spatial_registration(transform, fixed_folder, moving_folder, folder / "registration.dcm")
-        write_derived_series(moved, fixed_folder, moving_folder, folder / "moved")
+        write_spatial_registration(transform, fixed, moving, folder / "registration.dcm")
+        write_derived_series(moved, fixed, moving, folder / "moved")
         counts: dict[str, int] = {}
-        for file, name, carry in drawings(source_series(moving_folder)):
+        for file, name, carry in drawings(moving):
             counts[name] = counts.get(name, 0) + 1
-            carry(transform, file, fixed_folder, moving_folder, folder / f"{name}_{counts[name]}.dcm")
+            carry(transform, file, fixed, moving, folder / f"{name}_{counts[name]}.dcm")
 
 
 def drawings(moving: SourceSeries) -> Iterator[tuple[pathlib.Path, str, Carrier]]:

@@ -7,11 +7,13 @@ hold the moved values, they are kept; else the slope spreads the values over 16 
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
+import pydicom
 import torch
 from monai.data import MetaTensor
 from pydicom.dataset import Dataset
@@ -42,7 +44,7 @@ from medmi.io.dicom_objects import (
     stamp,
 )
 from medmi.io.dicom_series import words
-from medmi.io.dicom_sources import SourceSeries, check_on_grid, check_one_patient, quiet, source_series
+from medmi.io.dicom_sources import SeriesLike, SourceSeries, check_on_grid, check_one_patient, quiet, source_series
 from medmi.io.files import PathLike
 from medmi.validation import InputError
 
@@ -95,7 +97,7 @@ class Encoding:
 
 
 def write_derived_series(
-    moved: MetaTensor, fixed_folder: PathLike, moving_folder: PathLike, out_folder: PathLike
+    moved: MetaTensor, fixed_folder: SeriesLike, moving_folder: SeriesLike, out_folder: PathLike
 ) -> None:
     """Write the moved image as a derived series of single slices, ``0001.dcm`` and on, in a new folder.
 
@@ -126,12 +128,13 @@ def derived_slices(moved: MetaTensor, fixed: SourceSeries, moving: SourceSeries)
     voxels = torch.as_tensor(moved).detach().cpu().as_subclass(torch.Tensor)[0]
     if not bool(torch.isfinite(voxels).all()):
         raise InputError("moved: holds values that are not finite; DICOM pixels are integers")
-    common = derived_header(fixed, moving)
+    header = derived_header(fixed, moving)
     encoding = encoding_of(voxels, moving)
-    set_encoding(common, encoding)
+    set_encoding(header, encoding)
     grid = Grid.of(moved)
-    set_plane(common, grid)
-    sop_class = common.SOPClassUID
+    set_plane(header, grid)
+    sop_class = header.SOPClassUID
+    common = encoded(header)
     for k in range(grid.shape[2]):
         dataset = copy.copy(common)
         stamp(dataset, sop_class, k + 1)
@@ -139,8 +142,17 @@ def derived_slices(moved: MetaTensor, fixed: SourceSeries, moving: SourceSeries)
         dataset.ImagePositionPatient = decimal_strings(corner[:3].tolist())
         if "ImageIndex" in dataset:
             dataset.ImageIndex = k + 1
-        dataset.PixelData = encoding.stored(voxels[..., k].T.numpy()).astype(encoding.dtype).tobytes()
+        dataset.add_new("PixelData", "OW", encoding.stored(voxels[..., k].T.numpy()).astype(encoding.dtype).tobytes())
         yield dataset
+
+
+def encoded(header: Dataset) -> Dataset:
+    """The header, its long lists of references as bytes: they are encoded once, not again for every slice."""
+    stamp(header, header.SOPClassUID, 1)
+    buffer = io.BytesIO()
+    header.save_as(buffer, enforce_file_format=True)
+    buffer.seek(0)
+    return pydicom.dcmread(buffer)
 
 
 def derived_header(fixed: SourceSeries, moving: SourceSeries) -> Dataset:

@@ -54,16 +54,22 @@ class SourceSeries:
         return str(self.first.FrameOfReferenceUID)
 
 
-def source_series(path: PathLike) -> SourceSeries:
+SeriesLike = PathLike | SourceSeries
+
+
+def source_series(path: SeriesLike) -> SourceSeries:
     """The series (and of a series with several volumes the one) that ``path`` means.
 
     Args:
-        path: DICOM file or folder, with choices as :func:`medmi.io.read_image` takes them: ``FOLDER#MR#3``.
+        path: DICOM file or folder, with choices as :func:`medmi.io.read_image` takes them: ``FOLDER#MR#3``. A series
+            that was found before is given back as it is.
 
     Raises:
         InputError: no such series, a choice is needed, slices without a place in the patient, or no single frame of
             reference.
     """
+    if isinstance(path, SourceSeries):
+        return path
     folder, series, volume = with_choices(pathlib.Path(path), None, None)
     if not folder.exists():
         raise InputError(f"{folder}: no such file or folder")

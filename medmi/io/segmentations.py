@@ -18,7 +18,7 @@ from pydicom.uid import generate_uid
 from medmi.frames import flip_affine
 from medmi.grid import Grid
 from medmi.io.dicom_objects import MAKER, save, series_number
-from medmi.io.dicom_sources import SourceSeries, check_one_patient, quiet, source_series
+from medmi.io.dicom_sources import SeriesLike, SourceSeries, check_one_patient, quiet, source_series
 from medmi.io.files import PathLike, existing_file, one_line
 from medmi.spatial import SpatialTransform, resample
 from medmi.validation import InputError
@@ -29,8 +29,8 @@ INTERPOLATION = {"BINARY": "nearest", "LABELMAP": "nearest", "FRACTIONAL": "line
 def write_carried_segmentation(
     transform: SpatialTransform,
     segmentation: PathLike,
-    fixed_folder: PathLike,
-    moving_folder: PathLike,
+    fixed_folder: SeriesLike,
+    moving_folder: SeriesLike,
     path: PathLike,
 ) -> None:
     """Write a DICOM Segmentation of the moving series as one of the fixed series.

@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Callable
 
 from medmi.grid import Grid
+from medmi.io.dicom_registration_reader import read_spatial_registration
 from medmi.io.field_files import read_field, write_field
 from medmi.io.files import PathLike, existing_file, one_line, replacing
 from medmi.io.images import image_suffix
@@ -28,6 +29,11 @@ def read_mat(file: pathlib.Path, grids: Grids) -> SpatialTransform:
     return read_itk_binary(file, grids) if is_itk_mat(file) else read_fsl(file, grids)
 
 
+def read_registration_object(file: pathlib.Path, grids: Grids) -> SpatialTransform:
+    """A DICOM (Deformable) Spatial Registration object."""
+    return read_spatial_registration(file)
+
+
 READERS: dict[str, Reader] = {
     ".tfm": read_itk_text,
     ".txt": read_itk_text,
@@ -40,6 +46,7 @@ READERS: dict[str, Reader] = {
     ".lta": read_lta,
     ".1d": read_afni,
     ".afni": read_afni,
+    ".dcm": read_registration_object,
 }
 WRITERS: dict[str, Writer] = {
     ".tfm": write_itk,
@@ -61,7 +68,8 @@ def read_transform(path: PathLike, fixed_grid: Grid | None = None, moving_grid: 
 
     Args:
         path: ITK ``.tfm .txt .h5 .mat``, displacement field ``.nii .nii.gz`` (intent 1007: LPS vectors, as ITK and
-            ANTs write; 1006: RAS vectors), FSL ``.mat .fsl``, FreeSurfer ``.lta``, AFNI ``.1D .afni``.
+            ANTs write; 1006: RAS vectors), FSL ``.mat .fsl``, FreeSurfer ``.lta``, AFNI ``.1D .afni``,
+            DICOM registration ``.dcm``.
         fixed_grid: grid of the fixed image; FSL's matrices mean nothing without both grids.
         moving_grid: grid of the moving image.
 

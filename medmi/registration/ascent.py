@@ -59,12 +59,11 @@ def ascend(
         poses: where to start.
         basis: scaled generators.
         steps: most evaluations.
-        first_step: mm; no step is longer than twice this, and the climb ends when for all poses two steps running are below a
-            hundredth of it: along a narrow ridge one short step means little.
+        first_step: mm; no step is longer than twice this.
         on_step: called with the current scores after each evaluation.
 
     Returns:
-        The climbers at their best poses, and whether all came to rest.
+        The climbers at their best poses, and whether all came to rest: two steps running under a hundredth of the first.
     """
     climbers = _start(objective, poses, basis, first_step)
     while climbers.evaluations < steps:
@@ -72,6 +71,7 @@ def ascend(
         _step(objective, climbers, basis, first_step)
         if on_step is not None:
             on_step(climbers.scores)
+        # Along a narrow ridge one short step means little.
         if bool((np.maximum(before, climbers.moved) < 0.01 * first_step).all()):
             return climbers, True
     return climbers, False

@@ -63,15 +63,18 @@ def as_term(similarity: Any) -> Term | nn.Module:
     return row if isinstance(row, Term) else row()
 
 
-def check_options(families: list[str], device: str | torch.device | None, threads: int) -> None:
+def check_options(families: list[str], device: str | torch.device | None, threads: int, seed: int) -> None:
+    """Refuse unknown families and devices, and counts that cannot be."""
     if not families:
         raise InputError("transform: the list is empty; give at least one family")
     for family in families:
         choose(family, FAMILY_BY_LEVEL, "transform")
-    if device is not None and torch.device(device).type != "cpu":
+    if device is not None and str(device).partition(":")[0] != "cpu":
         raise InputError(f"device: {device} is not supported by the solver; leave it out or pass cpu")
     if threads < 1:
         raise InputError(f"threads: got {threads}; at least 1 is asked")
+    if seed < 0:
+        raise InputError(f"seed: got {seed}; 0 or more is asked")
 
 
 def as_start(initial: Any, problem: Problem) -> str | LinearTransform:

@@ -2,7 +2,8 @@
 
 Everything is lifted to 3D (a 2D image has one slice) and to homogeneous 4x4 matrices, so that one loop serves 2D and 3D, linear
 and projective maps. Poses come in batches: B poses, N points, C channels. Each pose is summed by one thread in one order, so
-that the bits of a result do not depend on the number of threads.
+that the bits of a result do not depend on the number of threads. The loops are long, and write out what a short vector would
+hold, because neither calls nor small arrays are free inside them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import numba
 import numpy as np
+
+Array = np.ndarray
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,7 +26,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @compiled
-def sample(volume, mask, matrices, points, values, gradients, inside):
+def sample(
+    volume: Array, mask: Array, matrices: Array, points: Array, values: Array, gradients: Array, inside: Array
+) -> None:
     """Trilinear values and index gradients of ``volume (C, X, Y, Z)`` where ``matrices (B, 4, 4)`` send ``points (N, 3)``.
 
     Fills values ``(B, N, C)``, gradients ``(B, N, C, 3)`` and inside ``(B, N)``; outside the lattice, or where the nearest voxel of
@@ -85,7 +90,7 @@ def sample(volume, mask, matrices, points, values, gradients, inside):
 
 
 @compiled
-def project(derivatives, gradients, inside, matrices, points, out):
+def project(derivatives: Array, gradients: Array, inside: Array, matrices: Array, points: Array, out: Array) -> None:
     """Chain rule to the matrices: ``out (B, 4, 4)`` from dS/dvalue ``(B, N, C)`` and the index gradients of :func:`sample`.
 
     Row r, column s of ``out`` is dS/d matrices[b, r, s]; the last row carries the projective part.
@@ -134,7 +139,7 @@ def project(derivatives, gradients, inside, matrices, points, out):
 
 
 @compiled
-def histogram(values, inside, fixed_positions, low, scale, tables):
+def histogram(values: Array, inside: Array, fixed_positions: Array, low: Array, scale: Array, tables: Array) -> None:
     """Joint counts with linear windows, ``tables (B, C, bins, bins)``: rows fixed, columns moving.
 
     Args:
@@ -166,7 +171,9 @@ def histogram(values, inside, fixed_positions, low, scale, tables):
 
 
 @compiled
-def histogram_derivative(values, inside, fixed_positions, low, scale, slopes, derivatives):
+def histogram_derivative(
+    values: Array, inside: Array, fixed_positions: Array, low: Array, scale: Array, slopes: Array, derivatives: Array
+) -> None:
     """dS/dvalue ``(B, N, C)`` from ``slopes (B, C, bins, bins - 1)``, the differences of dS/dtable between moving bins."""
     batch, count, channels = values.shape
     bins = slopes.shape[-2]

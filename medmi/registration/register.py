@@ -78,7 +78,7 @@ def register(
         for m, role in ((fixed_mask, "fixed_mask"), (moving_mask, "moving_mask"))
     ]
     families = [transform] if isinstance(transform, str) else list(transform)
-    check_options(families, device, threads)
+    check_options(families, device, threads, seed)
     term = as_term(similarity)
     plan = choose(preset or "default", PRESETS, "preset")
     plan = plan if isinstance(term, Term) else plan.on_whole_grids()

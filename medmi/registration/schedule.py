@@ -47,7 +47,7 @@ class Plan:
     rotations: int = 768
     points: tuple[int, ...] = (2000, 4000, 32000)
     poses: tuple[int, ...] = (24, 8, 1)
-    steps: tuple[int, ...] = (30, 20, 30)
+    steps: tuple[int, ...] = (30, 20, 40)
     bins: tuple[int, ...] = (16, 24, 32)
     detail: float = 1.0
 

@@ -65,9 +65,9 @@ class LinearTransform(SpatialTransform):
         family: ``translation``, ``rigid``, ``similarity``, ``affine`` or, in 2D, ``homography``.
         inverse_matrix: its inverse where it is known exactly, as ``exp(-p)`` is.
 
-    >>> t = LinearTransform.from_parameters(torch.tensor([3.0, 0.0, torch.pi / 2]), "rigid")
-    >>> t.points(torch.tensor([[1.0, 0.0]])).round(decimals=6).abs().tolist()
-    [[3.0, 1.0]]
+    >>> t = LinearTransform.from_parameters(torch.tensor([0.0, 0.0, torch.pi / 2]), "rigid")
+    >>> t.points(torch.tensor([[2.0, 0.0]])).round(decimals=6).abs().tolist()
+    [[0.0, 2.0]]
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """The inverse of a stored transform where an image needs it: at the voxel centres of the grid it came from.
 
 An inverse field on the field's own grid seldom exists, for displacements do not vanish at its border; asked for point
-by point, only points without a preimage lack one.
+by point, only points without a preimage lack one. :func:`medmi.spatial.preimage.preimage` refuses those, as it must for
+a contour; for an image they are points outside.
 """
 
 from __future__ import annotations
@@ -34,12 +35,14 @@ def inverse_on(parts: Iterable[SpatialTransform], grid: Grid) -> SpatialTransfor
     start = points = grid.points()
     for part in parts:
         points = (
-            preimages(part, points) if isinstance(part, DisplacementFieldTransform) else part.inverse().points(points)
+            field_preimages(part, points)
+            if isinstance(part, DisplacementFieldTransform)
+            else part.inverse().points(points)
         )
     return DisplacementFieldTransform(grid, points - start)
 
 
-def preimages(field: DisplacementFieldTransform, targets: torch.Tensor) -> torch.Tensor:
+def field_preimages(field: DisplacementFieldTransform, targets: torch.Tensor) -> torch.Tensor:
     """The points x with ``x + u(x) = y`` for points y ``(*any, d)``, to 1e-3 mm, by fixed-point iteration.
 
     On the way u goes on beyond the grid as it is at the border. A point with no preimage inside the grid is its own

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import numpy as np
 import pydicom
 import pytest
@@ -183,3 +186,28 @@ def test_a_tilted_fixed_series_is_covered_by_an_orthogonal_grid(tmp_path, pair):
     index = cover.world_to_index(fixed.corners)
     assert float(index.min()) > -1e-6 and bool((index < torch.tensor(cover.shape) - 1 + 1e-6).all())
     assert same(back, transform, fixed.points())
+
+
+def by_plastimatch(source, pair, folder):
+    """The registration object that plastimatch makes of a transform file, or a skip."""
+    program = shutil.which("plastimatch")
+    if program is None:
+        pytest.skip("plastimatch is not installed: its registration objects are not read")
+    options = ["--output-dicom", folder, "--fixed-rcs", pair[0], "--moving-rcs", pair[1], "--filenames-without-uids"]
+    subprocess.run([program, "xf-convert", "--input", source, *options], check=True, capture_output=True)
+    return next(file for file in folder.iterdir() if pydicom.dcmread(file, stop_before_pixels=True).Modality == "REG")
+
+
+def test_plastimatchs_matrix_is_read(tmp_path, pair):
+    sitk.WriteTransform(motion().to_sitk(), str(tmp_path / "t.tfm"))
+    back = read_spatial_registration(by_plastimatch(tmp_path / "t.tfm", pair, tmp_path / "out"))
+    assert same(back, motion(), source_series(pair[0]).grid.points(), 1e-4)  # it writes six decimals
+
+
+def test_plastimatchs_field_is_read(tmp_path, pair):
+    grid = source_series(pair[0]).grid
+    field = smooth_field(grid)
+    image = sitk.Cast(field.to_sitk().GetDisplacementField(), sitk.sitkVectorFloat32)
+    sitk.WriteImage(image, str(tmp_path / "v.mha"))
+    back = read_spatial_registration(by_plastimatch(tmp_path / "v.mha", pair, tmp_path / "out"))
+    assert same(back, field, grid.points(), 1e-4)

@@ -139,9 +139,7 @@ def test_gradient_penalty_looks_between_real_and_fake():
 def test_gradient_penalty_teaches_the_critic_and_leaves_the_images_alone():
     critic = nn.Bilinear(4, 4, 1)
     fake = torch.rand(3, 4, requires_grad=True)
-    value = gradient_penalty(
-        critic, (torch.rand(3, 4), torch.rand(3, 4)), (fake, fake), mixing(3)
-    )
+    value = gradient_penalty(critic, (torch.rand(3, 4), torch.rand(3, 4)), (fake, fake), mixing(3))
     value.backward()
     assert critic.weight.grad is not None and float(critic.weight.grad.abs().max()) > 0 and fake.grad is None
 

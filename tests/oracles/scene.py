@@ -83,7 +83,9 @@ def pair(matrix: np.ndarray, contrast: str = "other", seed: int = 0) -> tuple[Me
 def colours(matrix: np.ndarray, seeds: tuple[int, ...] = (0, 1, 2)) -> tuple[MetaTensor, MetaTensor]:
     """The pair with a scene of its own in each channel; contrasts differ."""
     pairs = [pair(matrix, seed=seed) for seed in seeds]
-    fixed, moving = (MetaTensor(torch.cat([p[k].as_tensor() for p in pairs]), affine=pairs[0][k].affine) for k in (0, 1))
+    fixed, moving = (
+        MetaTensor(torch.cat([p[k].as_tensor() for p in pairs]), affine=pairs[0][k].affine) for k in (0, 1)
+    )
     return fixed, moving
 
 

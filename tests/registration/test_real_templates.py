@@ -23,7 +23,9 @@ def t1(data: pathlib.Path) -> sitk.Image:
 
 
 def check(fixed: sitk.Image, data: pathlib.Path, name: str, seed: int) -> None:
-    degrees, mm = [(30, 30), (17, 30), (30, 11)][seed] if seed in FAST else np.random.default_rng(seed).uniform(0, 30, 2)
+    degrees, mm = (
+        [(30, 30), (17, 30), (30, 11)][seed] if seed in FAST else np.random.default_rng(seed).uniform(0, 30, 2)
+    )
     moving, motion = turned(read(data / "templates-mni" / f"{name}.nii.gz"), degrees, mm, seed)
     result = register(fixed, moving)
     assert mean_error(result.transform.to_sitk(), motion, foreground_points(fixed)) < LIMITS[name]

@@ -12,7 +12,7 @@ from medmi.grid import Grid
 from medmi.io import write_image, write_transform
 from medmi.spatial import DisplacementFieldTransform, ItkTransform, LinearTransform, chain, from_sitk
 from medmi.transforms import ApplyTransform
-from medmi.transforms.inversion import inverse_on
+from medmi.transforms.inversion import field_preimages, inverse_on
 from medmi.transforms.stored import from_plain, to_plain, to_tensor, to_transform
 from medmi.validation import InputError
 from tests.oracles.grids import oblique_grid
@@ -178,3 +178,18 @@ def test_a_wrapped_itk_transform_is_stored_as_displacements():
     assert stored.shape == (3, *FIXED.shape[1:])
     assert torch.equal(stored.affine, FIXED.affine)
     assert stored.dtype == torch.float64
+
+
+def test_a_field_that_does_not_vanish_at_its_border_is_inverted():
+    """A rigid motion sampled as a field: inside, its inverse is the motion's own; far outside, nothing moves."""
+    grid = Grid.of(FIXED)
+    field = DisplacementFieldTransform.sampled(LINEAR, grid)
+    targets = Grid.of(MOVING).points().reshape(-1, 3)
+    found = field_preimages(field, targets)
+    truth = LINEAR.inverse().points(targets)
+    inside = grid.contains(truth)
+    assert 0.3 < float(inside.double().mean()) < 1
+    assert float((found - truth)[inside].abs().max()) < 2e-3
+    assert not grid.contains(found[~inside & grid.contains(targets)]).any()
+    far = targets + 500
+    assert torch.equal(field_preimages(field, far), far)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -193,13 +193,17 @@ def test_persistent_items_load_with_weights_only_and_keep_their_way_back(items, 
     torch.testing.assert_close(back.affine, again["moving"].affine)
 
 
-def test_pickles():
+def through_a_pipe(transform):
+    """The transform as a spawned worker gets it."""
+    return ForkingPickler.loads(ForkingPickler.dumps(transform))
+
+
+def test_transforms_travel_to_workers():
     for transform in (registerd(), ApplyTransformd("label", interpolation="nearest"), LOAD):
-        copy = pickle.loads(pickle.dumps(transform))
-        assert type(copy) is type(transform)
+        assert type(through_a_pipe(transform)) is type(transform)
     fixed, moving = pair(2)
     item = {"fixed": fixed, "moving": moving}
-    here, there = (t(item) for t in (registerd(), pickle.loads(pickle.dumps(registerd()))))
+    here, there = (t(item) for t in (registerd(), through_a_pipe(registerd())))
     assert torch.equal(here["transform"], there["transform"])
 
 

@@ -141,16 +141,16 @@ def test_simulated_ultrasound_of_a_real_image(items):
 
 
 def test_overhead_is_under_five_percent(items, monkeypatch):
-    """Time outside of ``register`` and the resampling that ``result.moved`` would take as well."""
+    """Processor time outside of ``register`` and of the resampling that ``result.moved`` would take as well."""
     item, spent = LoadImagePaird()(items[0]), []
 
     def timed(function):
         def call(*args, **options):
-            start = time.perf_counter()
+            start = time.thread_time()
             try:
                 return function(*args, **options)
             finally:
-                spent.append(time.perf_counter() - start)
+                spent.append(time.thread_time() - start)
 
         return call
 
@@ -159,9 +159,9 @@ def test_overhead_is_under_five_percent(items, monkeypatch):
     operation, shares = Registerd(), []
     for _ in range(4):
         spent.clear()
-        start = time.perf_counter()
+        start = time.thread_time()
         operation(item)
-        shares.append((time.perf_counter() - start) / sum(spent) - 1)
+        shares.append((time.thread_time() - start) / sum(spent) - 1)
     assert sorted(shares)[1] < 0.05
 
 
