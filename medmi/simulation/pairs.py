@@ -114,8 +114,9 @@ class TrainingPairs:
         grid: the fixed grid, on which every pair lies.
         resample: moves images that lie on the fixed grid; the same spatial transformer as the generator's, such as
             ``SpatialTransformer(grid, grid)``.
-        first: moves the aligned moving images, where these lie on a grid of their own (a wider one brings in what
-            the fixed grid does not show). None: ``resample``.
+        first: moves the aligned moving images, where these lie on a grid of their own. None: ``resample``. Give a
+            wider grid where there is one: otherwise the rim of zeros that a motion brings in tells it to the
+            generator, which then learns the rim and not the anatomy, and errs on its own output.
         transform: family of the motions.
         extent: the largest motions.
 
