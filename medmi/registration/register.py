@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import SimpleITK as sitk
 import torch
@@ -89,7 +89,7 @@ def register(
     start = as_start(initial, problem)
     check_overlap(start, problem)
     history: list[dict[str, float]] = []
-    with _reporter(progress) as report:
+    with reporting(progress) as report:
         for number, family in enumerate(families):
             tell = None if report is None else _part_of(report, number, len(families))
             request = Request(family, term, start, plan, seed, threads, tell)
@@ -136,28 +136,17 @@ def apply(
     return moved_image(image, found, grid, interpolation)
 
 
-class _reporter:
-    """Turn ``progress`` into a function or None, and close the bar at the end."""
+@contextmanager
+def reporting(progress: bool | Callable[[float], None]) -> Iterator[Callable[[float], None] | None]:
+    """``progress`` as a function or None; its bar is closed at the end."""
+    if callable(progress) or not progress:
+        yield progress or None
+        return
+    from rich.progress import Progress
 
-    def __init__(self, progress: bool | Callable[[float], None]) -> None:
-        self.progress = progress
-        self.bar: Any = None
-
-    def __enter__(self) -> Callable[[float], None] | None:
-        if callable(self.progress):
-            return self.progress
-        if not self.progress:
-            return None
-        from rich.progress import Progress
-
-        self.bar = Progress(transient=True)
-        self.bar.start()
-        task = self.bar.add_task("registering", total=1.0)
-        return lambda share: self.bar.update(task, completed=share)
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+    with Progress(transient=True) as bar:
+        task = bar.add_task("registering", total=1.0)
+        yield lambda share: bar.update(task, completed=share)
 
 
 def _part_of(report: Callable[[float], None], number: int, count: int) -> Callable[[float], None]:

@@ -23,11 +23,6 @@ def read(path: pathlib.Path) -> sitk.Image:
     return sitk.Cast(image, sitk.sitkFloat32) if image.GetNumberOfComponentsPerPixel() == 1 else image
 
 
-def read_slices(folder: pathlib.Path) -> sitk.Image:
-    """A folder of one DICOM series, as GDCM orders it."""
-    return sitk.Cast(sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))), sitk.sitkFloat32)
-
-
 def rotation(degrees: float, spatial_dims: int, rng: np.random.Generator) -> np.ndarray:
     """A rotation ``(d, d)`` by that angle about a random axis; in 2D of random sign."""
     if spatial_dims == 2:
