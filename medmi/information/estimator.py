@@ -98,7 +98,9 @@ class MutualInformationNeuralEstimator:
         x, y = self._scaled(x, y)
         self.critics, self.history = [], []
         trainer = CriticTrainer(self.row, self.batch_size, self.training, generator)
-        with _threads(x, y), _bar(f"{self.bound} critics", folds * self.training.steps, self.progress) as advance:
+        # Evaluation loops switch gradients off, and a critic is trained inside one all the same.
+        bar = _bar(f"{self.bound} critics", folds * self.training.steps, self.progress)
+        with torch.enable_grad(), _threads(x, y), bar as advance:
             for fold, part in enumerate(self._parts):
                 start = fold * self.training.steps
                 critic, history = trainer.train(

@@ -170,3 +170,12 @@ def test_more_derangements_tighten_the_spread() -> None:
     estimator = MutualInformationNeuralEstimator("jsd", training=SHORT).fit(x, y)
     few, many = estimator.estimate(x, y, num_derangements=2), estimator.estimate(x, y, num_derangements=40)
     assert few.value != many.value and many.high - many.low < few.high - few.low
+
+
+def test_fits_inside_an_evaluation_loop_that_keeps_no_gradients() -> None:
+    x, y = gaussian_pair(400, 0.9, seed=3)
+    training = CriticTraining(steps=40)
+    outside = MutualInformationNeuralEstimator("mine", training=training).fit(x, y).estimate(x, y)
+    with torch.no_grad():
+        inside = MutualInformationNeuralEstimator("mine", training=training).fit(x, y).estimate(x, y)
+    assert inside == outside
