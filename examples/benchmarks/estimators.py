@@ -133,9 +133,10 @@ def main() -> None:
             began = time.perf_counter()
             found = np.array([estimate(task, size, seed) for seed in range(options.seeds or seeds)])
             mean, own = found.mean(0)
+            spread = found[:, 0].std(ddof=1) if len(found) > 1 else math.nan
             print(
                 f"{task.name:24s} {name:10s} {task.truth:7.3f} {mean:7.3f} {mean - task.truth:+7.3f} "
-                f"{found[:, 0].std(ddof=1):7.3f} {own:9.3f} {(time.perf_counter() - began) / len(found):6.1f}",
+                f"{spread:7.3f} {own:9.3f} {(time.perf_counter() - began) / len(found):6.1f}",
                 flush=True,
             )
 
