@@ -26,7 +26,7 @@ DENSE_TERMS: dict[str, Callable[[], nn.Module]] = {
     "lmi": lambda: LinearizedMutualInformationLoss(exact=True),
     "lncc": LocalNormalizedCrossCorrelationLoss,
     "mind": ModalityIndependentDescriptorLoss,
-    "lc2": CorrelationOfLinearCombinationLoss,
+    "lc2": lambda: CorrelationOfLinearCombinationLoss(kernel_size=5),
 }
 MARKS = 100
 

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from torch import nn
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
-from medmi.registration.dense import DenseObjective, make_dense_objective
+from medmi.registration.averaging import refine
+from medmi.registration.dense import MARKS, DenseObjective, make_dense_objective
+from medmi.registration.evidence import Evidence
+from medmi.registration.families import FAMILY_BY_LEVEL, SCALES, lift_point, scaled_basis
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct
-from medmi.registration.levels import Array, Volume, draw, lift, lower, pyramid
+from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_from, lift, lower, pyramid
+from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
+from medmi.registration.neural_objective import CriticObjective
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.problem import Problem
 from medmi.registration.schedule import Plan, Stage, schedule
 from medmi.registration.terms import TERMS, Term
-from medmi.spatial.generators import generators
 from medmi.spatial.linear import LinearTransform
 
-# The families that the levels of each family run through, coarse to fine: few parameters first, so that none takes up another's motion.
-FAMILY_BY_LEVEL = {
-    "translation": ("translation", "translation", "translation"),
-    "rigid": ("rigid", "rigid", "rigid"),
-    "similarity": ("similarity", "similarity", "similarity"),
-    "affine": ("similarity", "affine", "affine"),
-    "homography": ("similarity", "affine", "homography"),
-}
-# Sizes of the moving image against the fixed one that the search tries, for families that can change it.
-SCALES = {
-    "translation": (1.0,),
-    "rigid": (1.0,),
-    "similarity": (1.0, 0.85, 1.18),
-    "affine": (1.0, 0.85, 1.18),
-    "homography": (1.0, 0.85, 1.18),
-}
+# Of the points of the last level fewer lie at edges than before: edges capture best, but noise and cropping weigh more there.
+REFINED_FOREGROUND = 0.2
 
 
 @dataclass(frozen=True)
@@ -44,8 +34,8 @@ class Request:
 
     Attributes:
         family: of the transform.
-        term: the similarity: a term on sampled points, or a loss on the whole grid. The search and the coarsest level of a loss run by
-            mutual information, which any two modalities allow.
+        term: the similarity: a term on sampled points, a neural one, or a loss on the whole grid. The search and the coarsest level of the
+            latter two run by mutual information, which any two modalities allow.
         start: ``auto`` for a search, a name of ``STARTS``, or a transform.
         plan: sizes.
         seed: of every random draw.
@@ -54,7 +44,7 @@ class Request:
     """
 
     family: str
-    term: Term | nn.Module
+    term: Term | NeuralTerm | nn.Module
     start: str | LinearTransform
     plan: Plan
     seed: int
@@ -64,13 +54,72 @@ class Request:
 
 @dataclass
 class Solution:
-    """What came out: the transform, why the loop ended, and the similarity after each evaluation (one row an evaluation)."""
+    """What came out: the transform, why the loop ended, the similarity after each evaluation (one row an evaluation), and what the
+    answer is judged by, if it can be."""
 
     transform: LinearTransform
     status: str
     similarity: float
     overlap: float
+    evidence: Evidence | None
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A request on its way: what every level needs.
+
+    Attributes:
+        problem, request: what is solved.
+        stages: coarse to fine.
+        levels: the fixed and the moving volume of each stage.
+        rng: of every draw.
+        history: rows of the solution, added to.
+    """
+
+    problem: Problem
+    request: Request
+    stages: list[Stage]
+    levels: list[tuple[Volume, Volume]]
+    rng: np.random.Generator
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def centre(self) -> Array:
+        return lift_point(self.problem)
+
+    def basis(self, level: int) -> Array:
+        return scaled_basis(FAMILY_BY_LEVEL[self.request.family][level], self.problem)
+
+    def record(self, level: int) -> Callable[[Scores], None]:
+        """Adds a row to the history at each call."""
+
+        def record(scores: Scores) -> None:
+            best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
+            similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
+            self.history.append({"level": level, "similarity": similarity, "overlap": overlap})
+
+        return record
+
+    def tell(self, levels_done: float) -> None:
+        """The progress."""
+        if self.request.on_progress is not None:
+            self.request.on_progress(levels_done / len(self.stages))
+
+    def objective_of(self, term: Term, level: int, drawn: Drawn) -> Objective:
+        return make_objective(
+            term, drawn, self.levels[level], self.centre, self.stages[level].bins, self.request.threads
+        )
+
+
+@dataclass(frozen=True)
+class Summit:
+    """Where a level ended: poses ``(B, 4, 4)``, their scores by the objective, and whether they had come to rest."""
+
+    poses: Array
+    scores: Scores
+    objective: Objective | DenseObjective | CriticObjective
+    rested: bool
 
 
 def solve(problem: Problem, request: Request) -> Solution:
@@ -78,41 +127,79 @@ def solve(problem: Problem, request: Request) -> Solution:
     stages = schedule(problem, request.plan)
     spacings = [stage.spacing for stage in stages]
     levels = list(zip(pyramid(problem.fixed, spacings), pyramid(problem.moving, spacings)))
-    centre = lift_point(problem)
-    rng = np.random.default_rng(request.seed)
-    given = _given(request, levels[0], centre)
-    poses = _search(problem, request, stages[0], levels[0], given, rng) if request.start == "auto" else given[None]
-    history: list[dict[str, float]] = []
-    rested, scores, objective = False, None, None
-    for k, (stage, volumes) in enumerate(zip(stages, levels)):
-        objective = _objective(request, stage, volumes, centre, rng, coarse=k == 0)
-        poses = poses[_best(objective, poses, stage)] if k else poses
-        basis = scaled_basis(FAMILY_BY_LEVEL[request.family][k], problem)
-        climbers, rested = ascend(
-            objective, poses, basis, stage.steps, stage.first_step * stage.spacing, _recorder(history, k)
-        )
-        poses, scores = climbers.poses, climbers.scores
-        if request.on_progress is not None:
-            request.on_progress((k + 1) / len(stages))
-    return _solution(problem, request, (poses, scores, given, objective), rested, history)
+    run = Run(problem, request, stages, levels, np.random.default_rng(request.seed))
+    given = _given(request, levels[0], run.centre)
+    poses = _search(run, given) if request.start == "auto" else given[None]
+    summit = _climbed(run, 0, poses, _sampled_term(request))
+    for level in range(1, len(stages)):
+        run.tell(level)
+        if isinstance(request.term, NeuralTerm):
+            summit = _climbed_with_critic(run, request.term, summit.poses, given)
+            break
+        summit = _finer(run, level, summit.poses)
+    run.tell(len(stages))
+    return _solution(run, summit, given)
 
 
-def lift_point(problem: Problem) -> Array:
-    """Middle of the fixed grid as a 3D world point: the solver's centre."""
-    return np.append(problem.fixed.grid.centre.numpy(), [0.0] * (3 - problem.spatial_dims))
+def _finer(run: Run, level: int, poses: Array) -> Summit:
+    """A level after the first: terms of sampled points are refined at the last one, all else climbs."""
+    term = run.request.term
+    if isinstance(term, Term) and level == len(run.stages) - 1:
+        return _refined(run, term, level, poses)
+    return _climbed(run, level, poses, term if isinstance(term, nn.Module) else _sampled_term(run.request))
 
 
-def scaled_basis(family: str, problem: Problem) -> Array:
-    """Generators ``(t, 4, 4)`` about the centre, scaled so that a unit moves the farthest corner of the fixed grid by 1 mm."""
-    basis = np.stack([lift(g) for g in generators(family, problem.spatial_dims)])
-    basis[:, 2, 2] *= problem.spatial_dims == 3  # lifting puts a 1 on the third axis, which a generator must not have
-    corners = np.zeros((2**problem.spatial_dims, 4))
-    corners[:, 3] = 1
-    corners[:, : problem.spatial_dims] = (problem.fixed.grid.corners - problem.fixed.grid.centre).numpy()
-    speed = np.einsum("tij,nj->tni", basis, corners)
-    # A perspective row moves a point by its own length times the row's product with it.
-    velocity = speed[..., :3] - corners[None, :, :3] * speed[..., 3:]
-    return basis / np.linalg.norm(velocity, axis=-1).max(1)[:, None, None]
+def _sampled_term(request: Request) -> Term:
+    """What the search and the coarsest level go by."""
+    return request.term if isinstance(request.term, Term) else TERMS["mi"]
+
+
+def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summit:
+    """The best of the poses, each climbing by quasi-Newton steps."""
+    stage, volumes = run.stages[level], run.levels[level]
+    objective: Objective | DenseObjective
+    if isinstance(term, Term):
+        objective = run.objective_of(term, level, draw(volumes[0], stage.points, run.rng))
+    else:
+        objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims)
+    poses = _best(objective, poses, stage) if level else poses
+    first_step = stage.first_step * stage.spacing
+    climbers, rested = ascend(objective, poses, run.basis(level), stage.steps, first_step, run.record(level))
+    return Summit(climbers.poses, climbers.scores, objective, rested)
+
+
+def _refined(run: Run, term: Term, level: int, poses: Array) -> Summit:
+    """The best of the poses, which climbs on few points and then by steps that each look at points of their own."""
+    stage = run.stages[level]
+    few = replace(stage, points=stage.points // 4, steps=stage.steps // 3, poses=1)
+    start = _climbed(replace(run, stages=[*run.stages[:level], few]), level, poses, term).poses[0]
+    fixed, _ = run.levels[level]
+    cumulative = chances(fixed, REFINED_FOREGROUND)
+
+    def drawn() -> Objective:
+        return run.objective_of(term, level, draw_from(fixed, cumulative, stage.points, run.rng))
+
+    end = refine(drawn, start, run.basis(level), stage.steps, stage.spacing, run.rng, run.record(level))
+    objective = drawn()
+    scores = objective(end.pose[None])
+    run.record(level)(scores)
+    return Summit(end.pose[None], scores, objective, end.rested)
+
+
+def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array) -> Summit:
+    """All finer levels of a neural term, from the best pose of the first."""
+    last = len(run.levels) - 1
+    record = run.record(last)
+    coarse = run.objective_of(TERMS["mi"], 1, draw(run.levels[1][0], run.stages[1].points, run.rng))
+
+    def on_step(share: float, scores: Scores) -> None:
+        record(scores)
+        run.tell(1 + last * share)
+
+    start = _best(coarse, poses, run.stages[1])[0]
+    way = Way(run.levels, run.centre, scaled_basis(run.request.family, run.problem), start, given)
+    end = climb_with_critic(term, way, run.request.seed, on_step)
+    return Summit(end.poses, end.scores, end.objective, end.rested)
 
 
 def _given(request: Request, volumes: tuple[Volume, Volume], centre: Array) -> Array:
@@ -124,77 +211,78 @@ def _given(request: Request, volumes: tuple[Volume, Volume], centre: Array) -> A
     return anchored(np.eye(3)[None], *STARTS[name](*volumes), centre)[0]
 
 
-def _search(
-    problem: Problem,
-    request: Request,
-    stage: Stage,
-    volumes: tuple[Volume, Volume],
-    given: Array,
-    rng: np.random.Generator,
-) -> Array:
-    plan = request.plan
-    objective = _objective(
-        request, Stage(stage.spacing, plan.search_points, 0, 0, 0, stage.bins), volumes, lift_point(problem), rng
+def _search(run: Run, given: Array) -> Array:
+    """The best poses over the whole rotation group, told apart, and the given one."""
+    request, stage, plan = run.request, run.stages[0], run.request.plan
+    fixed, _ = run.levels[0]
+    turns = plan.rotations if request.family != "translation" else 0
+    poses = candidates(
+        run.levels[0], given, run.centre, Search(turns, SCALES[request.family], run.problem.spatial_dims)
     )
-    search = Search(
-        plan.rotations if request.family != "translation" else 0, SCALES[request.family], problem.spatial_dims
+    few, many = (
+        run.objective_of(_sampled_term(request), 0, draw(fixed, count, run.rng))
+        for count in (plan.search_points // 4, plan.search_points)
     )
-    poses = candidates(volumes, given, lift_point(problem), search)
-    merits = objective(poses, gradient=False).merit
-    kept = distinct(poses, merits, objective.points[:100], stage.poses, 2 * stage.spacing)
+    # The given pose is the first; a quarter of the points tells which quarter of the poses is worth all of them.
+    order = np.argsort(-few(poses, gradient=False).merit, kind="stable")[: max(stage.poses, len(poses) // 4)]
+    poses = np.concatenate([poses[:1], poses[order[order != 0]]])
+    merits = many(poses, gradient=False).merit
+    kept = distinct(poses, merits, _marks(many), stage.poses, 2 * stage.spacing)
     return poses[kept if 0 in kept else [*kept, 0]]
 
 
-def _objective(
-    request: Request,
-    stage: Stage,
-    volumes: tuple[Volume, Volume],
-    centre: Array,
-    rng: np.random.Generator,
-    coarse: bool = True,
-) -> Objective | DenseObjective:
-    if isinstance(request.term, Term) or coarse:
-        term = request.term if isinstance(request.term, Term) else TERMS["mi"]
-        return make_objective(term, draw(volumes[0], stage.points, rng), volumes, centre, stage.bins, request.threads)
-    return make_dense_objective(request.term, volumes, centre, 2 if volumes[0].voxels.shape[-1] == 1 else 3)
+def _best(objective: Objective | DenseObjective, poses: Array, stage: Stage) -> Array:
+    merits = np.nan_to_num(objective(poses, gradient=False).merit, nan=-np.inf)
+    return poses[distinct(poses, merits, _marks(objective), stage.poses, stage.spacing / 2)]
 
 
-def _best(objective: Objective | DenseObjective, poses: Array, stage: Stage) -> list[int]:
-    merits = objective(poses, gradient=False).merit
-    return distinct(poses, np.nan_to_num(merits, nan=-np.inf), objective.points[:100], stage.poses, stage.spacing / 2)
+def _marks(objective: Objective | DenseObjective | CriticObjective) -> Array:
+    """Points from all over the fixed image that tell poses apart."""
+    return objective.points[:: max(1, len(objective.points) // MARKS)]
 
 
-def _recorder(history: list[dict[str, float]], level: int) -> Callable[[Scores], None]:
-    def record(scores: Scores) -> None:
-        best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
-        history.append(
-            {"level": level, "similarity": float(scores.similarity[best]), "overlap": float(scores.overlap[best])}
-        )
-
-    return record
-
-
-def _solution(
-    problem: Problem, request: Request, end: tuple, rested: bool, history: list[dict[str, float]]
-) -> Solution:
-    poses, scores, given, objective = end
+def _solution(run: Run, summit: Summit, given: Array) -> Solution:
+    scores = summit.scores
     best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
     similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
     shift = np.eye(4)
-    shift[:3, 3] = -lift_point(problem)
-    matrix = lower(poses[best] @ shift, problem.spatial_dims)
-    status = _failure(similarity, overlap, objective(given[None], gradient=False)) or (
-        "converged" if rested else "max_iterations"
+    shift[:3, 3] = -run.centre
+    matrix = lower(summit.poses[best] @ shift, run.problem.spatial_dims)
+    start = None if _near(run, summit, summit.poses[best], given) else summit.objective(given[None], gradient=False)
+    status = _failure(similarity, overlap, start) or ("converged" if summit.rested else "max_iterations")
+    transform = LinearTransform(matrix / matrix[-1, -1], run.request.family)
+    return Solution(transform, status, similarity, overlap, _evidence(run, summit.poses[best]), run.history)
+
+
+def _evidence(run: Run, pose: Array) -> Evidence | None:
+    """None for losses on the whole grid: mutual information on points need not see what they see."""
+    family = run.request.family
+    if isinstance(run.request.term, nn.Module):
+        return None
+    return Evidence(
+        levels=run.levels,
+        centre=run.centre,
+        pose=pose,
+        basis=scaled_basis(family, run.problem),
+        scales=SCALES[family],
+        spatial_dims=run.problem.spatial_dims,
+        spacing=float(run.problem.fixed.grid.spacing.log().mean().exp()),
+        seed=run.request.seed,
     )
-    return Solution(LinearTransform(matrix / matrix[-1, -1], request.family), status, similarity, overlap, history)
 
 
-def _failure(similarity: float, overlap: float, start: Scores) -> str | None:
-    """Why the outcome cannot be right, or None."""
+def _near(run: Run, summit: Summit, pose: Array, given: Array) -> bool:
+    """Whether two poses agree within a voxel of the last level: nearer than that, which scores higher is chance."""
+    apart = distinct(np.stack([pose, given]), np.zeros(2), _marks(summit.objective), 2, run.stages[-1].spacing)
+    return len(apart) == 1
+
+
+def _failure(similarity: float, overlap: float, start: Scores | None) -> str | None:
+    """Why the outcome cannot be right, or None; ``start`` where there was another pose to rise from."""
     if not math.isfinite(similarity):
         return "failed: the similarity is not finite; look at the intensities of both images"
     if overlap < LEAST_OVERLAP:
         return f"failed: the images overlap by {overlap:.0%} only, under {LEAST_OVERLAP:.0%}; give an initial transform or a mask"
-    if start.overlap[0] >= LEAST_OVERLAP and similarity < float(start.similarity[0]):
+    if start is not None and start.overlap[0] >= LEAST_OVERLAP and similarity < float(start.similarity[0]):
         return "failed: the similarity never rose above that of the starting pose; try another similarity, a mask or an initial transform"
     return None

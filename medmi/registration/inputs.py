@@ -13,14 +13,18 @@ from torch import nn
 
 from medmi.grid import Grid
 from medmi.io import from_sitk, read_image, read_transform
+from medmi.networks.registration_predictor import RegistrationPredictor
 from medmi.registration.dense import DENSE_TERMS
-from medmi.registration.engine import FAMILY_BY_LEVEL
+from medmi.registration.families import FAMILY_BY_LEVEL
 from medmi.registration.initialise import STARTS
+from medmi.registration.neural import NEURAL_TERMS, NeuralTerm
 from medmi.registration.problem import Problem
 from medmi.registration.terms import TERMS, Term
 from medmi.spatial import LinearTransform, SpatialTransform
 from medmi.spatial import from_sitk as transform_from_sitk
 from medmi.validation import InputError, choose
+
+NETWORK_SUFFIX = ".pt"
 
 ImageLike = str | pathlib.Path | MetaTensor | sitk.Image
 TransformLike = str | pathlib.Path | SpatialTransform | sitk.Transform
@@ -54,13 +58,13 @@ def as_transform(transform: Any, role: str, fixed: Grid, moving: Grid) -> Spatia
     raise InputError(f"{role}: got {type(transform).__name__}; pass a path, a medmi transform or a SimpleITK transform")
 
 
-def as_term(similarity: Any) -> Term | nn.Module:
-    """The term or loss of a name; a loss object is taken as it is."""
-    if isinstance(similarity, nn.Module):
+def as_term(similarity: Any) -> Term | NeuralTerm | nn.Module:
+    """The term or loss of a name; a neural term or a loss object is taken as it is."""
+    if isinstance(similarity, (nn.Module, NeuralTerm)):
         return similarity
-    known: dict[str, Term | Callable[[], nn.Module]] = {**TERMS, **DENSE_TERMS}
+    known: dict[str, Term | NeuralTerm | Callable[[], nn.Module]] = {**TERMS, **NEURAL_TERMS, **DENSE_TERMS}
     row = choose(similarity, known, "similarity")
-    return row if isinstance(row, Term) else row()
+    return row if isinstance(row, (Term, NeuralTerm)) else row()
 
 
 def check_options(families: list[str], device: str | torch.device | None, threads: int, seed: int) -> None:
@@ -78,6 +82,11 @@ def check_options(families: list[str], device: str | torch.device | None, thread
 
 
 def as_start(initial: Any, problem: Problem) -> str | LinearTransform:
+    """Where the solver starts: a name, a linear transform, or what a registration network finds."""
+    if isinstance(initial, (str, pathlib.Path)) and pathlib.Path(initial).suffix == NETWORK_SUFFIX:
+        initial = RegistrationPredictor.load(initial)
+    if isinstance(initial, RegistrationPredictor):
+        return initial(*(MetaTensor(side.image, affine=side.grid.affine) for side in (problem.fixed, problem.moving)))
     if isinstance(initial, str) and initial in ("auto", *STARTS):
         return initial
     if isinstance(initial, str) and not pathlib.Path(initial).suffix:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -34,6 +35,12 @@ class Volume:
     to_world: Array
     low: Array
     high: Array
+
+    @cached_property
+    def moments(self) -> tuple[Array, Array]:
+        """Means and variances ``(C,)`` of all voxels, float64."""
+        rows = self.voxels.reshape(len(self.voxels), -1)
+        return rows.mean(1, dtype=np.float64), rows.var(1, dtype=np.float64)
 
 
 def lift(matrix: torch.Tensor) -> Array:
@@ -109,22 +116,36 @@ class Drawn:
     values: Array
 
 
-def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float = 0.4) -> Drawn:
+FOREGROUND = 0.4
+
+
+def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float = FOREGROUND) -> Drawn:
     """Draw points of a fixed level: stratified along memory, jittered within a voxel.
 
     A share ``foreground`` of them goes by gradient magnitude, capped at its own 80th percentile; the rest is spread evenly, so that flat
     regions keep theirs.
     """
-    weights = _weights(volume, foreground)
-    cumulative = np.cumsum(weights, dtype=np.float64)
+    return draw_from(volume, chances(volume, foreground), count, rng)
+
+
+def draw_from(volume: Volume, cumulative: Array, count: int, rng: np.random.Generator) -> Drawn:
+    """:func:`draw` with the :func:`chances` at hand, for one who draws often."""
     at = (np.arange(count) + rng.random(count)) * (cumulative[-1] / count)
-    chosen = np.minimum(np.searchsorted(cumulative, at, side="right"), len(weights) - 1)
-    shape = volume.voxels.shape[1:]
-    index = np.stack(np.unravel_index(chosen, shape), -1).astype(np.float64)
-    top = np.array(shape) - 1.0
-    index = np.clip(index + (rng.random(index.shape) - 0.5) * (top > 0), 0, top).astype(np.float32)
-    values = np.empty((1, count, len(volume.voxels)), np.float32)
-    inside = np.empty((1, count), np.uint8)
+    chosen = np.minimum(np.searchsorted(cumulative, at, side="right"), len(cumulative) - 1)
+    index = np.stack(np.unravel_index(chosen, volume.voxels.shape[1:]), -1) + rng.random((count, 3)) - 0.5
+    return _at(volume, index)
+
+
+def chances(volume: Volume, foreground: float) -> Array:
+    """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory."""
+    return np.cumsum(_weights(volume, foreground), dtype=np.float64)
+
+
+def _at(volume: Volume, index: Array) -> Drawn:
+    """The volume at continuous indices ``(N, 3)``, brought back to the lattice where they lie outside."""
+    index = np.clip(index, 0, np.array(volume.voxels.shape[1:]) - 1.0).astype(np.float32)
+    values = np.empty((1, len(index), len(volume.voxels)), np.float32)
+    inside = np.empty((1, len(index)), np.uint8)
     kernels_cpu.sample(
         volume.voxels, NO_MASK, np.eye(4)[None], index, values, np.empty((0, 0, 0, 0), np.float32), inside
     )

@@ -7,9 +7,11 @@ pose wins by moving the difficult part out of sight.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -77,8 +79,18 @@ class Objective:
 def _map(work: Callable[[Array], tuple], chunks: list[Array], threads: int) -> list[tuple]:
     if threads == 1 or len(chunks) == 1:
         return [work(chunk) for chunk in chunks]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, chunks))
+    return list(_pool(threads).map(work, chunks))
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept from call to call: starting threads takes as long as a small evaluation."""
+    return ThreadPoolExecutor(threads)
+
+
+# A forked child has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def make_objective(
@@ -93,7 +105,7 @@ def make_objective(
         low=moving.low,
         scale=((bins - 1) / (moving.high - moving.low)).astype(np.float32),
         bins=bins,
-        unrelated_difference=unrelated_difference(drawn.values, moving),
+        unrelated_difference=partial(unrelated_difference, drawn.values, moving),
     )
     points = (drawn.points - centre).astype(np.float32)
     return Objective(term, samples, points, moving, np.linalg.inv(moving.to_world), threads)
@@ -101,6 +113,5 @@ def make_objective(
 
 def unrelated_difference(fixed: Array, moving: Volume) -> float:
     """Mean squared difference that values ``(N, C)`` have, summed over channels, to voxels drawn independently of them."""
-    rows = moving.voxels.reshape(len(moving.voxels), -1).astype(np.float64)
-    means = fixed.mean(0, dtype=np.float64) - rows.mean(1)
-    return float((fixed.var(0, dtype=np.float64) + rows.var(1) + means**2).sum())
+    mean, variance = moving.moments
+    return float((fixed.var(0, dtype=np.float64) + variance + (fixed.mean(0, dtype=np.float64) - mean) ** 2).sum())

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from torch import nn
 
 from medmi.grid import Grid
+from medmi.networks.registration_predictor import RegistrationPredictor
 from medmi.registration.engine import Request, solve
 from medmi.registration.inputs import (
     ImageLike,
@@ -24,10 +25,10 @@ from medmi.registration.inputs import (
     check_options,
     check_overlap,
 )
-from medmi.registration.presets import PRESETS
+from medmi.registration.neural import NeuralTerm
+from medmi.registration.presets import as_preset
 from medmi.registration.problem import pose_problem
 from medmi.registration.result import RegistrationResult, moved_image
-from medmi.registration.terms import Term
 from medmi.spatial import SpatialTransform
 from medmi.spatial.resample import INTERPOLATIONS
 from medmi.validation import InputError, choose
@@ -37,15 +38,15 @@ def register(
     fixed: ImageLike,
     moving: ImageLike,
     transform: str | Sequence[str] = "rigid",
-    similarity: str | nn.Module = "mi",
+    similarity: str | NeuralTerm | nn.Module | None = None,
     fixed_mask: ImageLike | None = None,
     moving_mask: ImageLike | None = None,
-    initial: str | pathlib.Path | SpatialTransform | sitk.Transform = "auto",
-    preset: str | None = None,
+    initial: str | pathlib.Path | SpatialTransform | sitk.Transform | RegistrationPredictor = "auto",
+    preset: str | pathlib.Path | None = None,
     device: str | torch.device | None = None,
     seed: int = 0,
     progress: bool | Callable[[float], None] = False,
-    threads: int = 1,
+    threads: int | None = None,
 ) -> RegistrationResult:
     """Align a moving image with a fixed one.
 
@@ -54,17 +55,21 @@ def register(
         moving: image to be aligned, 2D or 3D as the fixed one.
         transform: ``translation``, ``rigid``, ``similarity``, ``affine``, in 2D also ``homography``; or several, run in order.
         similarity: ``mi``, ``nmi``, ``ncc`` or ``ssd`` on sampled points; ``lmi``, ``lncc``, ``mind`` or ``lc2`` on the whole grid
-            (slower); or a MONAI-style loss object, lower is better, on images scaled to [0, 1]. Colour is summed over
-            channels; where the channel counts differ, both images are taken as luminance.
+            (slower); ``mine`` by a critic trained together with the pose, or a :class:`~medmi.registration.neural.NeuralTerm` with
+            its options; or a MONAI-style loss object, lower is better, on images scaled to [0, 1]. Colour is summed over
+            channels, which a critic sees together; where the channel counts differ, both images are taken as luminance. None: the
+            preset's, which is ``mi`` without one.
         fixed_mask: image on the fixed grid; points are drawn where it is not 0.
         moving_mask: image on the moving grid; the moving image counts where it is not 0.
         initial: ``auto`` searches poses over all rotations, the given headers' among them; ``identity`` trusts the headers,
-            ``geometry`` aligns the centres of the grids, ``moments`` those of mass; or a transform, or the path of one.
-        preset: a name of :data:`medmi.registration.presets.PRESETS`; ``default`` where none is given.
+            ``geometry`` aligns the centres of the grids, ``moments`` those of mass; or a transform or trained network, or the path of one
+            (``.pt``: a network).
+        preset: a name of :data:`medmi.registration.presets.PRESETS`, or a YAML file as
+            :func:`medmi.registration.presets.read_preset` takes it; ``default`` where none is given.
         device: only ``cpu`` (the default).
         seed: of the random draws; the same call with the same seed gives the same bits, whatever ``threads`` is.
         progress: True shows a bar on a terminal; a function is called with the share of the work done.
-        threads: that share the poses of the search.
+        threads: that share the poses of each step; None: as many as torch takes.
 
     Returns:
         A :class:`RegistrationResult`. Not converging is no exception: read ``status``.
@@ -78,10 +83,11 @@ def register(
         for m, role in ((fixed_mask, "fixed_mask"), (moving_mask, "moving_mask"))
     ]
     families = [transform] if isinstance(transform, str) else list(transform)
+    threads = torch.get_num_threads() if threads is None else threads
     check_options(families, device, threads, seed)
-    term = as_term(similarity)
-    plan = choose(preset or "default", PRESETS, "preset")
-    plan = plan if isinstance(term, Term) else plan.on_whole_grids()
+    chosen = as_preset(preset)
+    term = as_term(chosen.similarity if similarity is None else similarity)
+    plan = chosen.plan.on_whole_grids() if isinstance(term, nn.Module) else chosen.plan
     start_time = time.perf_counter()
     problem = pose_problem(images[0], images[1], masks[0], masks[1])
     if problem.spatial_dims == 3 and "homography" in families:
@@ -107,6 +113,7 @@ def register(
         overlap=solution.overlap,
         fixed_grid=problem.fixed.grid,
         _moving=images[1],
+        _evidence=solution.evidence,
     )
 
 

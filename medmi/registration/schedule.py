@@ -15,7 +15,7 @@ class Stage:
         spacing: mm between voxels after shrinking.
         points: fixed points that are drawn.
         poses: how many of the best poses are refined together.
-        steps: most evaluations of the objective for each of them.
+        steps: most evaluations of the objective for each of them; at the last level most pairs of them.
         first_step: length of the first step, as a share of ``spacing``.
         bins: of the joint histogram along each axis.
     """
@@ -47,7 +47,7 @@ class Plan:
     rotations: int = 768
     points: tuple[int, ...] = (2000, 4000, 32000)
     poses: tuple[int, ...] = (24, 8, 1)
-    steps: tuple[int, ...] = (30, 20, 40)
+    steps: tuple[int, ...] = (30, 20, 64)
     bins: tuple[int, ...] = (16, 24, 32)
     detail: float = 1.0
 

@@ -24,7 +24,7 @@ class Samples:
         positions: fixed bin positions ``(N, C)`` float32 in [0, bins - 1].
         low, scale: ``(C,)`` float32: ``(value - low) * scale`` is the moving bin position.
         bins: bins along each axis of the joint histogram.
-        unrelated_difference: mean squared difference that values drawn independently have.
+        unrelated_difference: tells the mean squared difference that values drawn independently have.
     """
 
     fixed: Array
@@ -32,7 +32,7 @@ class Samples:
     low: Array
     scale: Array
     bins: int
-    unrelated_difference: float = 0.0
+    unrelated_difference: Callable[[], float] = float
 
 
 Evaluation = Callable[[Array, Array, Samples, bool], tuple[Array, Array]]
@@ -124,5 +124,5 @@ TERMS: dict[str, Term] = {
     "mi": Term(histogram_evaluation(mutual_information_of), lambda samples: 0.0),
     "nmi": Term(histogram_evaluation(normalized_mutual_information_of), lambda samples: float(samples.fixed.shape[1])),
     "ncc": Term(cross_correlation, lambda samples: 0.0),
-    "ssd": Term(squared_difference, lambda samples: -samples.unrelated_difference),
+    "ssd": Term(squared_difference, lambda samples: -samples.unrelated_difference()),
 }

@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from medmi.registration.ascent import LEAST_OVERLAP, Climbers, _updated, ascend, moved_along, tangent
-from medmi.registration.engine import scaled_basis
+from medmi.registration.families import scaled_basis
 from medmi.registration.levels import Drawn, Volume, draw, lift, pyramid
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.terms import TERMS

@@ -11,7 +11,8 @@ import torch
 from monai.data import MetaTensor
 
 from medmi.grid import Grid
-from medmi.registration.engine import FAMILY_BY_LEVEL, Request, Solution, _failure, scaled_basis, solve
+from medmi.registration.engine import Request, Solution, _failure, solve
+from medmi.registration.families import FAMILY_BY_LEVEL, scaled_basis
 from medmi.registration.objective import Scores
 from medmi.registration.presets import PRESETS
 from medmi.registration.problem import Problem, Side, pose_problem
@@ -22,7 +23,7 @@ from tests.contracts.transforms import parameters
 from tests.oracles.smooth_pairs import smooth_problem
 
 VOXEL = 4.0
-FAST = PRESETS["fast"]
+FAST = PRESETS["fast"].plan
 DIMS = [(family, d) for family in FAMILIES for d in FAMILIES[family].dims]
 
 

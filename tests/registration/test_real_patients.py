@@ -37,10 +37,6 @@ def test_onto_ct_from_ten_poses(data, patient, kind):
     assert sum(error < LIMITS[patient, kind] for error in errors) >= 9, errors
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a header that differs by 1e-6 mm leads the last level to another bump of a rough similarity, 0.2 mm apart",
-)
 @pytest.mark.parametrize("kind", ["MR_T1", "PET"])
 def test_dicom_folders_give_the_answer_of_nifti(data, kind):
     nifti, dicom = data / "ct-mr-pet" / "STS_042", data / "dicom-ct-mr-pet" / "STS_042"

@@ -82,7 +82,7 @@ def test_what_a_result_tells(rigid):
     assert 0.5 < result.overlap <= 1
     assert result.seconds > 0
     assert result.fixed_grid.same_as(Grid.of(fixed))
-    assert result.confidence is None and result.expected_error_mm is None
+    assert 0 <= result.confidence <= 1 and result.expected_error_mm > 0
     assert [row["level"] for row in result.history] == sorted(row["level"] for row in result.history)
     assert {frozenset(row) for row in result.history} == {frozenset({"level", "similarity", "overlap"})}
     assert result.history[-1]["similarity"] == result.similarity

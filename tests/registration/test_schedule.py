@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medmi.grid import Grid
-from medmi.registration.presets import PRESETS
+from medmi.registration.presets import PRESETS, Preset
 from medmi.registration.problem import Problem, Side
 from medmi.registration.schedule import STEPS_ACROSS, Plan, schedule
 
@@ -60,7 +60,7 @@ def test_a_plan_for_whole_grids_is_smaller_in_every_way():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_run_from_coarse_to_fine_with_fewer_poses_and_more_points(name):
-    stages = schedule(Problem(LARGE, LARGE), PRESETS[name])
+    stages = schedule(Problem(LARGE, LARGE), PRESETS[name].plan)
     assert len(stages) == 3
     assert [s.spacing for s in stages] == sorted((s.spacing for s in stages), reverse=True)
     assert [s.poses for s in stages] == sorted((s.poses for s in stages), reverse=True)
@@ -69,9 +69,9 @@ def test_presets_run_from_coarse_to_fine_with_fewer_poses_and_more_points(name):
 
 def test_presets_are_frozen_and_ordered_by_effort():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        PRESETS["default"].rotations = 1
+        PRESETS["default"].plan.rotations = 1
     with pytest.raises(TypeError):
-        PRESETS["default"] = Plan()
-    fast, default, accurate = (PRESETS[name] for name in ("fast", "default", "accurate"))
+        PRESETS["default"] = Preset()
+    fast, default, accurate = (PRESETS[name].plan for name in ("fast", "default", "accurate"))
     assert fast.rotations < default.rotations < accurate.rotations
     assert fast.points[-1] < default.points[-1] < accurate.points[-1]

@@ -164,7 +164,7 @@ def test_slopes_of_tables_are_finite_differences_along_tables_that_sum_to_one(of
 
 def test_unrelated_values_are_what_images_without_relation_score():
     fixed = noise(4000, 2)
-    samples = dataclasses.replace(samples_of(fixed), unrelated_difference=2.5)
+    samples = dataclasses.replace(samples_of(fixed), unrelated_difference=lambda: 2.5)
     assert {name: term.unrelated(samples) for name, term in TERMS.items()} == {
         "mi": 0.0,
         "nmi": 2.0,

@@ -1,0 +1,124 @@
+"""Refinement by stochastic approximation: other points at every step, steps that shrink, and the mean of where they led.
+
+The similarity of one set of points is rough at the scale of a voxel: its highest bump depends on the points, on the seed and on the last
+digit of a header. Here each step looks at other points, at two poses placed oppositely around the current one, and moves by the
+mean of both gradients through the inverse Hessian: it climbs the similarity smoothed over that neighbourhood, and its noise
+averages out (Robbins & Monro 1951; Polyak & Juditsky 1992, SIAM J. Control Optim. 30, Eq. 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from medmi.registration.ascent import Climbable, moved_along, tangent
+from medmi.registration.objective import Scores
+
+Array = np.ndarray
+# Gain of step k: (1 + k / SETTLING) ** -DECAY. A power from 1/2 to 1 is what averaging asks for.
+SETTLING, DECAY = 2.0, 0.5
+# Steps before this share of all are left out of the mean: they remember the start.
+BURN_IN = 1 / 3
+# Curvatures under this share of the largest are taken as noise.
+LEAST_CURVATURE = 0.05
+# Where the similarity is flat altogether.
+TINY = 1e-30
+# Sets of points that the steps take in turn: drawing one takes as long as an evaluation.
+POOL = 32
+# Pairs of evaluations that measure the curvature, beside one for each parameter.
+CURVATURE_PAIRS = 18
+# At rest: the means of the second and the last third of the steps differ by less than this share of the radius. Looked at every
+# so many steps, from three times as many on.
+REST, LOOK = 0.06, 8
+
+
+@dataclass(frozen=True)
+class Averaged:
+    """Where the refinement ended.
+
+    Attributes:
+        pose: ``(4, 4)``.
+        inverse_hessian: ``(t, t)`` of minus the smoothed similarity there, in mm squared per unit of similarity.
+        rested: whether the mean had come to rest.
+    """
+
+    pose: Array
+    inverse_hessian: Array
+    rested: bool
+
+
+def refine(
+    draw: Callable[[], Climbable],
+    pose: Array,
+    basis: Array,
+    steps: int,
+    radius: float,
+    rng: np.random.Generator,
+    on_step: Callable[[Scores], None] | None = None,
+) -> Averaged:
+    """Climb from ``pose (4, 4)`` along ``basis (t, 4, 4)``.
+
+    Args:
+        draw: gives the objective of new points at each call.
+        pose: where to start.
+        basis: scaled generators: a unit moves the far corner by 1 mm.
+        steps: most pairs of evaluations, after those that measure the curvature.
+        radius: mm around the pose that the similarity is smoothed over; no step is longer.
+        rng: of the places around the pose.
+        on_step: called with the scores of each pair.
+    """
+    size = len(basis)
+    pool = [draw()]
+    slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
+    origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
+    at, visited, rested = np.zeros(size), np.empty((0, size)), False
+    while len(visited) < steps and not rested:
+        offset = within(1, size, radius, rng)
+        poses = moved_along(np.tile(origin, (2, 1, 1)), at + np.concatenate([offset, -offset]), basis)
+        if len(visited) == len(pool) < POOL:
+            pool.append(draw())
+        scores = pool[len(visited) % len(pool)](poses)
+        step = inverse @ np.nan_to_num(tangent(scores.gradient, poses, basis), posinf=0.0, neginf=0.0).mean(0)
+        at = at + _at_most(step, radius) * (1 + len(visited) / SETTLING) ** -DECAY
+        visited = np.vstack([visited, at])
+        rested = _rested(visited, radius)
+        if on_step is not None:
+            on_step(scores)
+    mean = visited[int(len(visited) * BURN_IN) :].mean(0)
+    return Averaged(moved_along(origin[None], mean[None], basis)[0], inverse, rested)
+
+
+def _rested(visited: Array, radius: float) -> bool:
+    third, rest = divmod(len(visited), 3)
+    if len(visited) % LOOK or len(visited) < 3 * LOOK:
+        return False
+    middle, last = visited[third + rest : -third].mean(0), visited[-third:].mean(0)
+    return float(np.linalg.norm(last - middle)) < REST * radius
+
+
+def within(count: int, size: int, radius: float, rng: np.random.Generator) -> Array:
+    """``(count, size)`` vectors spread evenly over the ball of that radius."""
+    directions = rng.standard_normal((count, size))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return directions * (radius * rng.random((count, 1)) ** (1 / size))
+
+
+def curvature(objective: Climbable, pose: Array, basis: Array, offsets: Array) -> tuple[Array, Array]:
+    """Gradient ``(t,)`` and inverse Hessian ``(t, t)`` of minus the similarity, from gradients at the pose plus and minus each offset.
+
+    The Hessian solves ``g(+d) - g(-d) = 2 H d`` in the least-squares sense.
+    """
+    around = np.concatenate([offsets, -offsets])
+    poses = moved_along(np.tile(pose, (len(around), 1, 1)), around, basis)
+    slopes = np.nan_to_num(tangent(objective(poses).gradient, poses, basis), posinf=0.0, neginf=0.0)
+    ahead, behind = np.split(slopes, 2)
+    hessian = np.linalg.lstsq(2 * offsets, behind - ahead, rcond=None)[0]
+    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    values = np.maximum(values, max(np.abs(values).max() * LEAST_CURVATURE, TINY))
+    return slopes.mean(0), (vectors / values) @ vectors.T
+
+
+def _at_most(step: Array, length: float) -> Array:
+    return step * min(1.0, length / max(float(np.linalg.norm(step)), 1e-30))

@@ -1,0 +1,44 @@
+"""Families of linear transforms as the solver sees them: which level runs which, the sizes that are searched, and generators in mm."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medmi.registration.levels import Array, lift
+from medmi.registration.problem import Problem
+from medmi.spatial.generators import generators
+
+# The families that the levels of each family run through, coarse to fine: few parameters first, so that none takes up another's motion.
+FAMILY_BY_LEVEL = {
+    "translation": ("translation", "translation", "translation"),
+    "rigid": ("rigid", "rigid", "rigid"),
+    "similarity": ("similarity", "similarity", "similarity"),
+    "affine": ("similarity", "affine", "affine"),
+    "homography": ("similarity", "affine", "homography"),
+}
+# Sizes of the moving image against the fixed one that the search tries, for families that can change it.
+SCALES = {
+    "translation": (1.0,),
+    "rigid": (1.0,),
+    "similarity": (1.0, 0.85, 1.18),
+    "affine": (1.0, 0.85, 1.18),
+    "homography": (1.0, 0.85, 1.18),
+}
+
+
+def lift_point(problem: Problem) -> Array:
+    """Middle of the fixed grid as a 3D world point: the solver's centre."""
+    return np.append(problem.fixed.grid.centre.numpy(), [0.0] * (3 - problem.spatial_dims))
+
+
+def scaled_basis(family: str, problem: Problem) -> Array:
+    """Generators ``(t, 4, 4)`` about the centre, scaled so that a unit moves the farthest corner of the fixed grid by 1 mm."""
+    basis = np.stack([lift(g) for g in generators(family, problem.spatial_dims)])
+    basis[:, 2, 2] *= problem.spatial_dims == 3  # lifting puts a 1 on the third axis, which a generator must not have
+    corners = np.zeros((2**problem.spatial_dims, 4))
+    corners[:, 3] = 1
+    corners[:, : problem.spatial_dims] = (problem.fixed.grid.corners - problem.fixed.grid.centre).numpy()
+    speed = np.einsum("tij,nj->tni", basis, corners)
+    # A perspective row moves a point by its own length times the row's product with it.
+    velocity = speed[..., :3] - corners[None, :, :3] * speed[..., 3:]
+    return basis / np.linalg.norm(velocity, axis=-1).max(1)[:, None, None]

@@ -1,0 +1,142 @@
+"""Refinement by averaged steps: on noisy quadratics whose summit and curvature are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.linalg import logm
+
+from medmi.registration.ascent import moved_along
+from medmi.registration.averaging import POOL, curvature, refine, within
+from medmi.registration.objective import Scores
+
+# Translations: tangent coordinates are mm and compose by addition, so that a quadratic in them is exact.
+BASIS = np.zeros((3, 4, 4))
+BASIS[[0, 1, 2], [0, 1, 2], [3, 3, 3]] = 1
+SUMMIT = np.array([1.0, -2.0, 0.5])
+HESSIAN = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
+
+
+def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Callable[[np.ndarray], Scores]]:
+    """Draws objectives ``-(x - s)' H (x - s) / 2`` whose summit is off by noise of their own."""
+    rng = np.random.default_rng(seed)
+
+    def draw() -> Callable[[np.ndarray], Scores]:
+        summit = SUMMIT + noise * rng.standard_normal(3)
+
+        def objective(poses: np.ndarray) -> Scores:
+            away = poses[:, :3, 3] - summit
+            gradient = np.zeros((len(poses), 4, 4))
+            gradient[:, :3, 3] = -away @ HESSIAN
+            value = -0.5 * np.einsum("bi,ij,bj->b", away, HESSIAN, away)
+            return Scores(value, np.ones(len(poses)), value, gradient)
+
+        return objective
+
+    return draw
+
+
+def refined(noise: float, steps: int = 64, seed: int = 0, radius: float = 1.0):
+    return refine(hill(noise, seed), np.eye(4), BASIS, steps, radius, np.random.default_rng(seed))
+
+
+def test_a_quadratic_gives_its_gradient_and_inverse_hessian():
+    offsets = within(9, 3, 0.7, np.random.default_rng(1))
+    slope, inverse = curvature(hill()(), np.eye(4), BASIS, offsets)
+    np.testing.assert_allclose(slope, HESSIAN @ SUMMIT, atol=1e-10)
+    np.testing.assert_allclose(inverse, np.linalg.inv(HESSIAN), atol=1e-10)
+
+
+def test_rotations_have_the_curvature_of_finite_differences():
+    turns = np.zeros((3, 4, 4))
+    for k, (i, j) in enumerate([(1, 2), (2, 0), (0, 1)]):
+        turns[k, i, j], turns[k, j, i] = -1, 1
+    weights = np.array([3.0, 2.0, 1.0])
+
+    def objective(poses: np.ndarray) -> Scores:
+        gradient = np.zeros((len(poses), 4, 4))
+        gradient[:, range(3), range(3)] = weights
+        value = np.einsum("i,bii->b", weights, poses[:, :3, :3])
+        return Scores(value, np.ones(len(poses)), value, gradient)
+
+    _, inverse = curvature(objective, np.eye(4), turns, within(60, 3, 1e-3, np.random.default_rng(0)))
+    # tr(W exp(t K)) = tr(W) - t^2 (sum of the two weights across the axis) / 2 + O(t^4).
+    np.testing.assert_allclose(np.linalg.inv(inverse), np.diag([3.0, 4.0, 5.0]), rtol=1e-5, atol=1e-5)
+
+
+def test_a_smooth_hill_is_climbed_to_its_summit_and_rests():
+    end = refined(0.0)
+    np.testing.assert_allclose(end.pose[:3, 3], SUMMIT, atol=1e-3)
+    assert end.rested
+    np.testing.assert_allclose(end.inverse_hessian, np.linalg.inv(HESSIAN), atol=1e-8)
+
+
+def test_the_mean_is_nearer_than_the_draws_are():
+    """A pool of summits has a mean nearer than one of them by the root of their number."""
+    far = [np.linalg.norm(refined(0.3, 96, seed).pose[:3, 3] - SUMMIT) for seed in range(40)]
+    single = 0.3 * np.sqrt(3)
+    assert np.sqrt(np.mean(np.square(far))) < 1.25 * single / np.sqrt(POOL)
+
+
+def test_the_start_is_forgotten():
+    """The same draws from two starts end together."""
+    ends = []
+    for start in ([0.0, 0.0, 0.0], [0.6, -0.7, 0.4]):
+        pose = np.eye(4)
+        pose[:3, 3] = start
+        ends.append(refine(hill(0.3), pose, BASIS, 64, 1.0, np.random.default_rng(5)).pose[:3, 3])
+    assert np.linalg.norm(ends[0] - ends[1]) < 0.01
+
+
+def test_the_same_generator_gives_the_same_bits():
+    assert np.array_equal(refined(0.3, seed=4).pose, refined(0.3, seed=4).pose)
+
+
+def test_no_step_is_longer_than_the_radius():
+    end = refined(0.0, steps=1, radius=0.2)
+    assert 0.2 < np.linalg.norm(end.pose[:3, 3]) <= 0.4 + 1e-12
+    assert not end.rested
+
+
+def test_poses_stay_in_their_group():
+    turns = np.zeros((1, 4, 4))
+    turns[0, 0, 1], turns[0, 1, 0] = -1, 1
+
+    def draw() -> Callable[[np.ndarray], Scores]:
+        def objective(poses: np.ndarray) -> Scores:
+            gradient = np.zeros((len(poses), 4, 4))
+            gradient[:, 0, 1] = -1.0
+            gradient[:, 1, 0] = 1.0
+            value = poses[:, 1, 0] - poses[:, 0, 1]
+            return Scores(value, np.ones(len(poses)), value, gradient)
+
+        return objective
+
+    start = moved_along(np.eye(4)[None], np.array([[1.2]]), turns)[0]
+    pose = refine(draw, start, turns, 40, 0.5, np.random.default_rng(0)).pose
+    angle = np.real(logm(pose[:3, :3]))[1, 0]
+    np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-12)
+    assert angle == pytest.approx(np.pi / 2, abs=0.02)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_slopes_that_are_not_finite_leave_the_pose_where_it_is(bad):
+    def draw() -> Callable[[np.ndarray], Scores]:
+        return lambda poses: Scores(*[np.full(len(poses), bad)] * 3, np.full((len(poses), 4, 4), bad))
+
+    assert np.array_equal(refine(draw, np.eye(4), BASIS, 4, 1.0, np.random.default_rng(0)).pose, np.eye(4))
+
+
+def test_each_pair_is_told_and_lies_around_the_pose():
+    told: list[Scores] = []
+    refine(hill(), np.eye(4), BASIS, 5, 1.0, np.random.default_rng(0), told.append)
+    assert [len(scores.similarity) for scores in told] == [2] * 5
+
+
+def test_offsets_fill_the_ball():
+    lengths = np.linalg.norm(within(4000, 3, 2.0, np.random.default_rng(0)), axis=1)
+    assert lengths.max() <= 2
+    # In three dimensions the share within r is (r / R)^3.
+    assert (lengths < 1).mean() == pytest.approx(1 / 8, abs=0.02)
