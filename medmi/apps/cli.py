@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.exceptions import TyperException
 
+from medmi.apps.console import bar, complain, show, stopped, use_threads
 from medmi.validation import InputError
 
 app = typer.Typer(
@@ -27,6 +24,21 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Out = Annotated[pathlib.Path, typer.Option("-o", "--out", help="Folder of the results.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")]
+Family = Annotated[
+    str, typer.Option(help="translation, rigid, similarity, affine, homography (2D); or several with commas.")
+]
+Similarity = Annotated[
+    str | None, typer.Option(help="mi, nmi, ncc, ssd, lmi, lncc, mind, lc2 or mine; the preset's by default.")
+]
+Start = Annotated[str, typer.Option(help="auto (search), geometry, moments, identity, or a transform file.")]
+Preset = Annotated[str | None, typer.Option(help="A name that info --presets lists, or a YAML file.")]
+Device = Annotated[str | None, typer.Option(help="cpu.")]
+Threads = Annotated[int | None, typer.Option(help="Threads to use; up to 4 of the cores by default.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
+DicomOut = Annotated[
+    bool,
+    typer.Option("--dicom-out", help="Both images being DICOM: write registration, moved series and contours too."),
+]
 DONE, UNEXPECTED, BAD_INPUT, FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -35,39 +47,37 @@ def register(
     fixed: Annotated[pathlib.Path, typer.Argument(help="Reference image: a file, or a folder of one DICOM series.")],
     moving: Annotated[pathlib.Path, typer.Argument(help="Image to be aligned.")],
     out: Out,
-    transform: Annotated[
-        str, typer.Option(help="translation, rigid, similarity, affine, homography (2D); or several with commas.")
-    ] = "rigid",
-    similarity: Annotated[str, typer.Option(help="mi, nmi, ncc or ssd.")] = "mi",
-    initial: Annotated[
-        str, typer.Option(help="auto (search), geometry, moments, identity, or a transform file.")
-    ] = "auto",
+    transform: Family = "rigid",
+    similarity: Similarity = None,
+    initial: Start = "auto",
     fixed_mask: Annotated[
         pathlib.Path | None, typer.Option(help="Image on the fixed grid; not 0 where to compare.")
     ] = None,
     moving_mask: Annotated[
         pathlib.Path | None, typer.Option(help="Image on the moving grid; not 0 where it counts.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="default, fast or accurate.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads to use; up to 4 of the cores by default.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
-    dicom_out: Annotated[
-        bool,
-        typer.Option("--dicom-out", help="Both images being DICOM: write registration, moved series and contours too."),
-    ] = False,
+    preset: Preset = None,
+    device: Device = None,
+    threads: Threads = None,
+    seed: Seed = 0,
+    network: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Trained network (network.pt) that finds the start, instead of --initial."),
+    ] = None,
+    dicom_out: DicomOut = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Find the transform that aligns MOVING with FIXED; write it with the moved image and a report."""
-    from medmi.apps.registration import Order, register_files
+    from medmi.apps.registration import Order, register_files, start_of, trust
 
+    initial = start_of(initial, network)
     order = Order(
         transform, similarity, initial, preset, fixed_mask, moving_mask, seed, use_threads(threads), device, dicom_out
     )
     with bar("registering") as report:
         summary = register_files(fixed, moving, out, order, report)
-    line = f"{summary['status']}: results in {out}"
+    line = f"{summary['status']}: results in {out}{trust(summary)}"
     failed = summary["status"].startswith("failed")
     if as_json or not failed:
         show(summary, as_json, line)
@@ -91,6 +101,46 @@ def apply(
 
     apply_file(moving, transform, reference, out, interpolation)
     show({"status": "done", "written": out.name}, as_json, f"written: {out}")
+
+
+@app.command()
+def batch(
+    pairs: Annotated[
+        pathlib.Path,
+        typer.Argument(metavar="PAIRS.csv", help="Columns id,fixed,moving[,fixed_mask,moving_mask,initial]."),
+    ],
+    out: Out,
+    workers: Annotated[int, typer.Option(help="Processes that share the pairs.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a dask scheduler whose workers do them.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Pass over pairs that were finished before, unchanged.")
+    ] = True,
+    transform: Family = "rigid",
+    similarity: Similarity = None,
+    initial: Start = "auto",
+    preset: Preset = None,
+    device: Device = None,
+    threads: Annotated[int, typer.Option(help="Threads of each pair.")] = 1,
+    seed: Seed = 0,
+    dicom_out: DicomOut = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Register every pair of a table; each gets a folder below DIR, and DIR/summary.csv says how each went."""
+    from medmi.apps.batch import Crew, run_batch
+    from medmi.apps.registration import Order
+
+    order = Order(transform, similarity, initial, preset, None, None, seed, use_threads(threads), device, dicom_out)
+    try:
+        with bar("registering pairs") as report:
+            summary = run_batch(pairs, out, order, Crew(workers, scheduler), resume, report)
+    except KeyboardInterrupt:
+        complain("interrupted; finished pairs are kept, and the same command goes on from there")
+        sys.exit(INTERRUPTED)
+    counts = f"{summary['pairs']} pairs, {summary['failed']} failed, {summary['finished_before']} finished before"
+    show(summary, as_json, f"{counts}: results in {out}")
+    if summary["failed"]:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -197,36 +247,33 @@ def convert(
     show({"status": "done", "written": out.name}, as_json, f"written: {out}")
 
 
-def use_threads(threads: int | None) -> int:
-    """Set torch's thread count once and return it; every library that takes all cores slows the others down."""
-    import torch
+@app.command()
+def train(
+    config: Annotated[pathlib.Path, typer.Argument(metavar="CONFIG.yaml", help="What to train, on what, how long.")],
+    out: Out,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the training that --out holds.")] = False,
+    threads: Threads = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a registration network; Ctrl-C saves it for --resume."""
+    from medmi.apps.config import read_config
+    from medmi.apps.train import train_files
+    from medmi.engines import TrainingDiverged
 
-    if threads is not None and threads < 1:
-        raise InputError(f"--threads: got {threads}; at least 1 is asked")
-    count = threads or min(4, os.cpu_count() or 1)
-    torch.set_num_threads(count)
-    return count
-
-
-@contextmanager
-def bar(what: str) -> Iterator[Callable[[float], None] | None]:
-    """A progress bar on stderr where that is a terminal; None elsewhere."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=1.0)
-        yield lambda share: progress.update(task, completed=share)
-
-
-def show(summary: dict[str, Any], json_wanted: bool, line: str) -> None:
-    """Print the summary as JSON or its one line."""
-    from medmi.apps.output import as_json
-
-    print(as_json(summary) if json_wanted else line)
+    use_threads(threads)
+    settings = read_config(config)
+    try:
+        with bar("training") as report:
+            summary = train_files(settings, config.parent, out, resume, report)
+    except KeyboardInterrupt:
+        complain(f"interrupted; {out} holds the training so far, --resume goes on with it")
+        sys.exit(INTERRUPTED)
+    except TrainingDiverged as error:
+        raise typer.Exit(stopped(str(error), FAILED)) from None
+    first, last = summary["mean_error_mm"][0], summary["mean_error_mm"][-1]
+    line = f"mean error {first:.2f} mm before, {last:.2f} mm after, on validation pairs; results in {out}"
+    show(summary, as_json, line)
 
 
 def main() -> None:
@@ -243,19 +290,6 @@ def main() -> None:
     if code == INTERRUPTED:  # which is also what typer makes of Ctrl-C within a command
         complain("interrupted; nothing was written")
     sys.exit(code)
-
-
-def stopped(message: str, code: int) -> int:
-    """Say why a command stopped, called while its error is handled; the exit code."""
-    if "--debug" in sys.argv:
-        traceback.print_exc()
-    complain(message)
-    return code
-
-
-def complain(message: str) -> None:
-    """One line on stderr."""
-    print("medmi: " + " ".join(message.split()), file=sys.stderr)
 
 
 if __name__ == "__main__":

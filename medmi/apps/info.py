@@ -92,7 +92,10 @@ def transform_row(transform: SpatialTransform) -> Row:
 
 def describe_presets() -> list[Row]:
     """One row a preset."""
-    return [{"preset": name} | {k: str(v) for k, v in asdict(plan).items()} for name, plan in PRESETS.items()]
+    return [
+        {"preset": name, "similarity": row.similarity} | {k: str(v) for k, v in asdict(row.plan).items()}
+        for name, row in PRESETS.items()
+    ]
 
 
 def table(rows: list[Row]) -> None:

@@ -11,13 +11,15 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from medmi.io.files import current_umask
 from medmi.validation import InputError
 
+LAST = "result.json"
 RESULT_FILES = (
+    LAST,
     "transform.tfm",
     "transform.h5",
     "moved.nii.gz",
-    "result.json",
     "report.html",
     "comparison.png",
     "dicom",
@@ -27,6 +29,9 @@ RESULT_FILES = (
 @contextlib.contextmanager
 def result_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary folder whose files move to ``path`` when the block ends without error; results of an earlier run go.
+
+    A new folder appears in one step. In one that exists, ``result.json`` goes first and comes last: where it is, the
+    rest is there too.
 
     Raises:
         InputError: the folder cannot be made or written.
@@ -48,15 +53,23 @@ def result_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _move_in(work: pathlib.Path, path: pathlib.Path) -> None:
     try:
-        path.mkdir(exist_ok=True)
-        for name in RESULT_FILES:
-            _remove(path / name)
-        for file in sorted(work.iterdir()):
+        if not path.exists():
+            work.chmod(0o777 & ~current_umask())
+            os.replace(work, path)
+            return
+        remove_results(path)
+        for file in sorted(work.iterdir(), key=lambda f: (f.name == LAST, f.name)):
             os.replace(file, path / file.name)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be written ({error.strerror}); choose a folder you may write to with -o"
         ) from error
+
+
+def remove_results(path: pathlib.Path) -> None:
+    """Take away what an earlier run left in a result folder; other files stay."""
+    for name in RESULT_FILES:
+        _remove(path / name)
 
 
 def _remove(old: pathlib.Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -14,22 +14,25 @@ from monai.data import MetaTensor
 
 from medmi.apps.output import as_json, result_folder
 from medmi.apps.picture import save_comparison
-from medmi.apps.report import ImageSummary, ReportData, write_report
+from medmi.apps.report import ImageSummary, ReportData, bounded, write_report
 from medmi.grid import Grid
 from medmi.io import read_image, write_image, write_transform
 from medmi.io.dicom_results import write_dicom_results
+from medmi.networks.registration_predictor import RegistrationPredictor
 from medmi.registration import RegistrationResult, apply, register
-from medmi.registration.inputs import as_image
+from medmi.registration.inputs import NETWORK_SUFFIX, as_image
+from medmi.registration.presets import as_preset
 from medmi.registration.result import moved_image
 from medmi.spatial import LinearTransform
+from medmi.validation import InputError
 
 
 @dataclass(frozen=True)
 class Order:
-    """The options of ``medmi register``, as :func:`medmi.register` takes them."""
+    """The options of ``medmi register``, as :func:`medmi.register` takes them; ``noted`` goes into result.json."""
 
     transform: str = "rigid"
-    similarity: str = "mi"
+    similarity: str | None = None
     initial: str = "auto"
     preset: str | None = None
     fixed_mask: pathlib.Path | None = None
@@ -38,6 +41,7 @@ class Order:
     threads: int = 1
     device: str | None = None
     dicom_out: bool = False
+    noted: Mapping[str, str] = field(default_factory=dict)
 
 
 def register_files(
@@ -101,21 +105,69 @@ def summarise(result: RegistrationResult, order: Order) -> dict[str, Any]:
     summary: dict[str, Any] = {
         "status": result.status,
         "transform": order.transform,
-        "similarity_term": order.similarity,
+        "similarity_term": order.similarity or as_preset(order.preset).similarity,
         "similarity": result.similarity,
         "overlap": result.overlap,
         "seconds": round(result.seconds, 3),
         "evaluations": len(result.history),
         "seed": order.seed,
-        "initial": order.initial if "." not in order.initial else "file",
+        "initial": kind_of_start(order.initial),
         "versions": {name: version(name) for name in ("medmi", "torch", "monai", "SimpleITK")}
         | {"python": platform.python_version()},
     }
     if isinstance(result.transform, LinearTransform):
         summary["matrix_ras"] = result.transform.matrix.tolist()
-    if result.confidence is not None:
-        summary |= {"confidence": result.confidence, "expected_error_mm": result.expected_error_mm}
-    return summary
+    return summary | judgement(result) | dict(order.noted)
+
+
+def judgement(result: RegistrationResult) -> dict[str, Any]:
+    """How far the result can be trusted, as result.json holds it; empty where the similarity does not let it be judged."""
+    if result.confidence is None:
+        return {}
+    others = [
+        {"probability": a.probability, "distance_mm": a.distance_mm, "matrix_ras": a.transform.matrix.tolist()}
+        for a in result.alternatives
+    ]
+    return {
+        "confidence": result.confidence,
+        "expected_error_mm": result.expected_error_mm,
+        "error_limit_mm": result.error_limit_mm,
+        "alternatives": others,
+    }
+
+
+def trust(summary: Mapping[str, Any]) -> str:
+    """What the one line of a command says about how far a result can be trusted, from result.json.
+
+    >>> trust({"confidence": 0.972, "expected_error_mm": 0.84}), trust({})
+    ('; confidence 97%, expected error 0.84 mm', '')
+    """
+    if summary.get("expected_error_mm") is None:
+        return ""
+    confidence = bounded(summary["confidence"])
+    return f"; confidence {confidence:.0%}, expected error {summary['expected_error_mm']:.2g} mm"
+
+
+def start_of(initial: str, network: pathlib.Path | None) -> str:
+    """The solver's start from two options of which one may be given.
+
+    Raises:
+        InputError: both are given, or the network is no ``.pt`` file or cannot be read.
+    """
+    if network is None:
+        return initial
+    if initial != Order.initial:
+        raise InputError(f"--network: came with --initial {initial}; give one of both")
+    RegistrationPredictor.load(network)
+    if network.suffix != NETWORK_SUFFIX:
+        raise InputError(f"--network: {network} does not end in {NETWORK_SUFFIX}; rename it")
+    return str(network)
+
+
+def kind_of_start(initial: str) -> str:
+    """The start's name, or what kind of file it came from."""
+    suffix = pathlib.Path(initial).suffix
+    return "network" if suffix == NETWORK_SUFFIX else "file" if suffix else initial
 
 
 def _illustrate(
@@ -137,6 +189,8 @@ def _illustrate(
         versions=summary["versions"],
         confidence=result.confidence,
         expected_error_mm=result.expected_error_mm,
+        error_limit_mm=result.error_limit_mm,
+        alternatives=tuple((a.probability, a.distance_mm) for a in result.alternatives),
     )
     write_report(data, work / "report.html", work / "comparison.png")
 

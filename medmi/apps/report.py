@@ -51,8 +51,11 @@ class ReportData:
         history: ``(level, similarity)`` of each evaluation in order.
         timings: stage to seconds.
         versions: package to version.
-        confidence: probability that the registration succeeded, 0 to 1; None, not shown, where it is not calibrated.
+        confidence: probability that the mean error over the foreground is under ``error_limit_mm``, 0 to 1; None, not shown,
+            where it cannot be told.
         expected_error_mm: mean over the foreground; None as confidence.
+        error_limit_mm: mean error over the foreground up to which a registration counts as right.
+        alternatives: other optima, each its probability and its mean distance over the foreground in mm.
     """
 
     status: str
@@ -67,6 +70,8 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     confidence: float | None = None
     expected_error_mm: float | None = None
+    error_limit_mm: float | None = None
+    alternatives: tuple[tuple[float, float], ...] = ()
 
 
 def write_report(data: ReportData, path: str | os.PathLike[str], picture: str | os.PathLike[str] | None = None) -> None:
@@ -97,6 +102,7 @@ def render(data: ReportData, picture: str | None = None) -> str:
         data=data,
         tone=TONES.get(data.status, "bad"),
         figures=figures(data),
+        note=note(data),
         picture=picture,
         chart=chart(data.history),
         tables=tables(data),
@@ -108,16 +114,39 @@ def figures(data: ReportData) -> list[tuple[str, str]]:
     rows = [
         ("similarity", data.similarity, "{:.4g}"),
         ("overlap", data.overlap, "{:.0%}"),
-        ("confidence", data.confidence, "{:.0%}"),
+        ("confidence", bounded(data.confidence), "{:.0%}"),
         ("expected error", data.expected_error_mm, "{:.2g} mm"),
         ("seconds", data.seconds, "{:.2f}"),
     ]
     return [(name, form.format(value)) for name, value, form in rows if value is not None]
 
 
+def bounded(confidence: float | None) -> float | None:
+    """A probability kept from rounding to a certainty that nothing has.
+
+    >>> f"{bounded(0.9996):.0%}", f"{bounded(0.0004):.0%}", bounded(None)
+    ('99%', '1%', None)
+    """
+    return None if confidence is None else min(max(confidence, 0.01), 0.99)
+
+
+def note(data: ReportData) -> str | None:
+    """What the confidence says, in one sentence; None where there is none."""
+    if data.confidence is None or data.error_limit_mm is None:
+        return None
+    return (
+        "Confidence is the estimated probability that the mean error over the foreground of the fixed image is under "
+        f"{data.error_limit_mm:.1f} mm (2 mm, or twice its voxels). Look at the picture before you rely on it."
+    )
+
+
 def tables(data: ReportData) -> list[tuple[str, list[tuple[str, str]]]]:
     """Title and rows of every table of names and values that has any."""
     every = [
+        (
+            "Other poses that fit",
+            [(f"{away:.3g} mm away", f"probability {probability:.0%}") for probability, away in data.alternatives],
+        ),
         ("Parameters", [(name, shown(value)) for name, value in data.parameters.items()]),
         ("Timings", [(name, f"{value:.2f} s") for name, value in data.timings.items()]),
         ("Versions", list(data.versions.items())),

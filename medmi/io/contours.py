@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
 from medmi.frames import flip_points
+from medmi.io.dicom_identity import remove_free_text, remove_identity
 from medmi.io.dicom_objects import decimal_strings, instance_references, new_object, save
 from medmi.io.dicom_sources import SeriesLike, SourceSeries, check_one_patient, quiet, read_header, source_series
 from medmi.io.files import PathLike, existing_file, one_line
@@ -26,8 +27,8 @@ from medmi.validation import InputError
 
 PLANAR = 1e-3  # mm off its plane that a contour may be
 PLANAR_TYPES = {"CLOSED_PLANAR", "OPEN_PLANAR", "CLOSEDPLANAR_XOR"}
-# Attributes of an ROI that a transform leaves true.
-KEPT = ("ROINumber", "ROIName", "ROIDescription", "ROIGenerationAlgorithm", "ROIGenerationDescription")
+# Attributes of an ROI that a transform leaves true, comments left aside.
+KEPT = ("ROINumber", "ROIName", "ROIGenerationAlgorithm")
 STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, the class that RT objects name studies by
 
 
@@ -91,7 +92,7 @@ def carried_structures(
         if int(region.ReferencedROINumber) in numbers
     ]
     new.RTROIObservationsSequence = [
-        copy.deepcopy(observation)
+        kept_observation(observation)
         for observation in structures.get("RTROIObservationsSequence") or []
         if int(observation.ReferencedROINumber) in numbers
     ]
@@ -123,6 +124,15 @@ def kept_region(region: Dataset, fixed: SourceSeries) -> Dataset:
     if "ROIGenerationAlgorithm" not in new:
         new.ROIGenerationAlgorithm = None
     new.ReferencedFrameOfReferenceUID = fixed.frame_of_reference
+    return new
+
+
+def kept_observation(observation: Dataset) -> Dataset:
+    """What was observed, without comments and by whom."""
+    new = copy.deepcopy(observation)
+    remove_identity(new)
+    remove_free_text(new)
+    new.ROIInterpreter = None
     return new
 
 

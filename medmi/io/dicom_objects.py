@@ -25,14 +25,15 @@ from medmi.io.files import PathLike, reason, replacing
 from medmi.validation import InputError
 
 MAKER = "medmi"
-# Patient, General Study and Patient Study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2): what must be there, and what may.
+# Patient, General Study and Patient Study modules (PS3.3 C.7.1.1, C.7.2.1, C.7.2.2): what must be there, and what may
+# because values mean less without it.
 REQUIRED = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("StudyInstanceUID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
 )
 OPTIONAL = (
-    *("IssuerOfPatientID", "OtherPatientIDsSequence", "PatientComments", "PatientIdentityRemoved"),
-    *("DeidentificationMethod", "DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified"),
+    *("IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod"),
+    *("DeidentificationMethodCodeSequence", "LongitudinalTemporalInformationModified"),
     *("StudyDescription", "PatientAge", "PatientSize", "PatientWeight", "TimezoneOffsetFromUTC"),
 )
 IDENTITY = {"PatientName", "PatientID"}

@@ -31,6 +31,7 @@ from pydicom.uid import (
 
 from medmi.frames import flip_affine
 from medmi.grid import Grid
+from medmi.io.dicom_identity import imaging_part
 from medmi.io.dicom_objects import (
     MAKER,
     code_item,
@@ -180,17 +181,12 @@ def image_type(source: Dataset) -> list[str]:
 
 
 def taken_over(source: Dataset) -> Dataset:
-    """The acquisition's description: the whole header of a classic image, else its modality and what its class asks."""
+    """The acquisition's description: all of a classic image's, else its modality and what its class asks."""
     if source.SOPClassUID in CLASSIC:
         source.decode()
-        new = Dataset()  # a fresh one: a copy would be written in the encoding it was read in
-        new.update(copy.deepcopy(source))
-        new.remove_private_tags()
+        new = imaging_part(source)
         for keyword in PARTICULAR:
             new.pop(keyword, None)
-        for overlay in range(0x6000, 0x6020, 2):
-            for element in new.group_dataset(overlay):
-                del new[element.tag]
         return new
     new = Dataset()
     new.SOPClassUID, attributes = BECOMES.get(source.SOPClassUID, CAPTURE)

@@ -5,6 +5,7 @@ Words: the *target* is the file a caller asked for; it exists whole or not at al
 
 from __future__ import annotations
 
+import csv
 import os
 import pathlib
 import struct
@@ -36,6 +37,7 @@ FILE_ERRORS = (
     SyntaxError,
     UserWarning,
     struct.error,
+    csv.Error,
     zlib.error,
     ImageFileError,
     HeaderDataError,

@@ -17,12 +17,14 @@ from pydicom.uid import generate_uid
 
 from medmi.frames import flip_affine
 from medmi.grid import Grid
-from medmi.io.dicom_objects import MAKER, save, series_number
+from medmi.io.dicom_identity import remove_identity
+from medmi.io.dicom_objects import MAKER, OPTIONAL, REQUIRED, save, series_number
 from medmi.io.dicom_sources import SeriesLike, SourceSeries, check_one_patient, quiet, source_series
 from medmi.io.files import PathLike, existing_file, one_line
 from medmi.spatial import SpatialTransform, resample
 from medmi.validation import InputError
 
+OWN = ("DeviceSerialNumber", "ContentCreatorName")  # medmi's, and empty
 INTERPOLATION = {"BINARY": "nearest", "LABELMAP": "nearest", "FRACTIONAL": "linear"}
 
 
@@ -100,7 +102,7 @@ def segmentation_object(highdicom: ModuleType, source: Any, carried: np.ndarray,
             )
         order.sort(key=lambda k: fixed.frames[k].number)
     descriptions = [source.get_segment_description(number) for number in source.segment_numbers]
-    return highdicom.seg.Segmentation(
+    new = highdicom.seg.Segmentation(
         source_images=fixed.headers,
         pixel_array=carried[order],
         segmentation_type=source.segmentation_type,
@@ -115,3 +117,5 @@ def segmentation_object(highdicom: ModuleType, source: Any, carried: np.ndarray,
         device_serial_number="0",
         series_description="Registered segmentation",
     )
+    remove_identity(new, (*REQUIRED, *OPTIONAL, *OWN))
+    return new

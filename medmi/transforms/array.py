@@ -39,9 +39,9 @@ class Register(InvertibleTransform):
 
     Args:
         transform: ``translation``, ``rigid``, ``similarity``, ``affine``, ...; see :func:`medmi.register`.
-        similarity: ``mi``, ``nmi``, ...; see :func:`medmi.register`.
+        similarity: ``mi``, ``nmi``, ...; see :func:`medmi.register`. None: the preset's, ``mi`` without one.
         initial: ``auto`` (search), ``geometry``, ``moments``, ``identity``, a transform or the path of one.
-        preset: name of a size of the solver.
+        preset: a name, or a YAML file; see :func:`medmi.register`.
         seed: of the points that are drawn.
         on_failure: ``raise`` a :class:`RegistrationFailedError`, or ``identity``: warn and leave the image where its
             header says it lies. Either way the status is in the moved image's ``meta["registration_status"]``.
@@ -59,9 +59,9 @@ class Register(InvertibleTransform):
     def __init__(
         self,
         transform: str | Sequence[str] = "rigid",
-        similarity: str = "mi",
+        similarity: str | None = None,
         initial: str | pathlib.Path | SpatialTransform | sitk.Transform = "auto",
-        preset: str | None = None,
+        preset: str | pathlib.Path | None = None,
         seed: int = 0,
         on_failure: str = "raise",
     ) -> None:

@@ -44,7 +44,7 @@ class Registerd(MapTransform, InvertibleTransform):
             4x4 (3x3 in 2D), or displacements in mm as MetaTensor ``(d, *fixed)`` where it is not linear.
         mask_keys: of the fixed and of the moving mask; either may be None.
         initial: start of the search.
-        preset: size of the solver.
+        preset: size of the solver, and the similarity where none is named.
         seed: of the points that are drawn.
         on_failure: ``raise`` or ``identity``.
         allow_missing_keys: whether items without both images pass untouched.
@@ -59,12 +59,12 @@ class Registerd(MapTransform, InvertibleTransform):
         self,
         keys: KeysCollection = ("fixed", "moving"),
         transform: str | Sequence[str] = "rigid",
-        similarity: str = "mi",
+        similarity: str | None = None,
         moved_key: str = "moved",
         transform_key: str = "transform",
         mask_keys: Sequence[Hashable | None] | None = None,
         initial: str | pathlib.Path | SpatialTransform | sitk.Transform = "auto",
-        preset: str | None = None,
+        preset: str | pathlib.Path | None = None,
         seed: int = 0,
         on_failure: str = "raise",
         allow_missing_keys: bool = False,

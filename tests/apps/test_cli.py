@@ -112,7 +112,9 @@ def test_python_m_medmi_is_this_program(monkeypatch):
     assert called == ["main"]
 
 
-@pytest.mark.parametrize("command", ["", "register", "apply", "demo", "info", "mi", "evaluate", "convert"])
+@pytest.mark.parametrize(
+    "command", ["", "register", "apply", "batch", "demo", "info", "mi", "evaluate", "convert", "train"]
+)
 def test_every_command_has_help(command):
     outcome = run(*command.split(), "--help")
     assert outcome.code == 0 and "Usage: medmi" in outcome.out and outcome.err == ""

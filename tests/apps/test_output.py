@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import pathlib
 
 import pytest
 
@@ -38,6 +40,34 @@ def test_results_of_an_earlier_run_go_and_other_files_stay(tmp_path):
     with result_folder(tmp_path) as work:
         (work / "result.json").write_text("new")
     assert files(tmp_path) == ["notes.txt", "result.json"]
+
+
+def test_where_the_result_is_the_rest_is_too(tmp_path, monkeypatch):
+    """In a folder that exists, an interruption between two files leaves none that looks whole."""
+    target = tmp_path / "out"
+    target.mkdir()
+    for name in ("result.json", "transform.tfm"):
+        (target / name).write_text("earlier")
+    real, moved = os.replace, []
+
+    def interrupted(source, place):
+        real(source, place)
+        moved.append(pathlib.Path(place).name)
+        if moved[-1] == "transform.tfm":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), result_folder(target) as work:
+        for name in ("moved.nii.gz", "result.json", "transform.tfm"):
+            (work / name).write_text("new")
+    assert moved == ["moved.nii.gz", "transform.tfm"] and "result.json" not in files(target)
+
+
+def test_a_new_folder_has_the_permissions_of_any_other(tmp_path):
+    (tmp_path / "other").mkdir()
+    with result_folder(tmp_path / "out") as work:
+        (work / "result.json").write_text("new")
+    assert (tmp_path / "out").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_folders_are_made_as_deep_as_asked(tmp_path):

@@ -76,10 +76,26 @@ def test_everything_given_is_there():
 def test_what_is_unknown_is_not_mentioned():
     assert "confidence" not in render(DATA).lower() and "expected error" not in render(DATA).lower()
     known = render(dataclasses.replace(DATA, confidence=0.93, expected_error_mm=0.84))
-    assert "93%" in known and "0.84 mm" in known
+    assert "93%" in known and "0.84 mm" in known and "foreground" not in known
     bare = Page(render(ReportData("failed: no overlap", 0.1, ())))
     for title in ("Transform", "Similarity", "Parameters", "Timings", "Versions", "Before and after"):
         assert title not in bare.words
+
+
+def test_the_confidence_says_what_it_means_and_names_other_poses():
+    judged = dataclasses.replace(
+        DATA, confidence=0.62, expected_error_mm=1.7, error_limit_mm=2.94, alternatives=((0.31, 24.6), (0.02, 110.2))
+    )
+    words = Page(render(judged)).words
+    assert "62%" in words and "under 2.9 mm" in words
+    assert "24.6 mm away" in words and "probability 31%" in words and "110 mm away" in words
+    assert "Other poses" not in Page(render(dataclasses.replace(judged, alternatives=()))).words
+
+
+def test_no_confidence_is_shown_as_certain():
+    certain, none = (render(dataclasses.replace(DATA, confidence=c)) for c in (0.9999, 0.0))
+    assert "99%" in certain and "100%" not in Page(certain).words
+    assert "<b>1%</b>" in none
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
-import random
-from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -15,11 +14,11 @@ from pydicom.uid import RLELossless
 
 from medmi.grid import Grid
 from medmi.io import read_image, read_transform, write_image, write_transform
+from medmi.io.points import read_points
 from medmi.spatial import DisplacementFieldTransform, LinearTransform
-from medmi.validation import InputError
 from tests.io.making import NORMAL, SHAPE, enhanced_dataset, image, oblique, series_datasets, volume_pixels
+from tests.oracles.damage import TEXTS, attack
 
-LARGEST_INTEGERS = (b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff", b"\0\0\0\0", b"9999", b"\x7f\xff\xff\xff")
 GRID = Grid((9, 8, 7), torch.eye(4))
 
 
@@ -49,40 +48,6 @@ def transforms(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(folder.iterdir())
 
 
-def mutated(whole: bytes, chance: random.Random) -> bytes:
-    """Some bytes changed, the end cut off, bytes put in, or a size made absurd; the header more often than the rest."""
-    raw = bytearray(whole)
-    head = min(len(raw), chance.choice([64, 400, 2000, len(raw)]))
-    kind, place = chance.random(), chance.randrange(head)
-    if kind < 0.6:
-        for _ in range(chance.choice([1, 1, 2, 4, 16])):
-            raw[chance.randrange(head)] = chance.choice([0, 1, 255, 127, 128, chance.randrange(256)])
-    elif kind < 0.75:
-        del raw[chance.randrange(len(raw)) :]
-    elif kind < 0.9:
-        raw[place : place + chance.choice([1, 4, 8])] = chance.randbytes(chance.choice([0, 1, 4, 8, 100]))
-    else:
-        raw[place : place + 4] = chance.choice(LARGEST_INTEGERS)
-    return bytes(raw)
-
-
-def attack(files: list[pathlib.Path], read: Callable[[pathlib.Path], object], cases: int) -> int:
-    """Read that many damaged files; how many were refused."""
-    chance = random.Random(0)
-    sound = [(file.suffixes, file.read_bytes()) for file in files]
-    refused = 0
-    for k in range(cases):
-        suffixes, whole = sound[k % len(sound)]
-        damaged = files[0].parent / f"damaged{''.join(suffixes)}"
-        damaged.write_bytes(mutated(whole, chance))
-        try:
-            read(damaged)
-        except InputError as error:
-            refused += 1
-            assert "\n" not in str(error)
-    return refused
-
-
 @pytest.mark.parametrize("cases", [300, pytest.param(4000, marks=pytest.mark.slow)])
 def test_images(tmp_path, cases):
     assert attack(images(tmp_path), read_image, cases) > cases / 3
@@ -91,3 +56,30 @@ def test_images(tmp_path, cases):
 @pytest.mark.parametrize("cases", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_transforms(tmp_path, cases):
     assert attack(transforms(tmp_path), lambda file: read_transform(file, GRID, GRID), cases) > cases / 3
+
+
+@pytest.mark.slow
+def test_hdf5(tmp_path):
+    linear = LinearTransform.from_parameters(0.1 * torch.arange(12, dtype=torch.float64), "affine")
+    write_transform(linear, tmp_path / "t.h5")
+    assert attack([tmp_path / "t.h5"], read_transform, 60) > 5
+
+
+def landmarks(folder: pathlib.Path) -> list[pathlib.Path]:
+    """One sound file of every landmark format."""
+    points = [(f"p{k}", 1.5 * k, -2.0 - k, 0.25 * k) for k in range(8)]
+    rows = [",".join(map(str, point)) for point in points]
+    (folder / "a.csv").write_text("\n".join(["label,x,y,z", *rows]) + "\n")
+    slicer = [f"vtk_{k},{x},{y},{z},0,0,0,1,1,1,0,{name},," for k, (name, x, y, z) in enumerate(points)]
+    (folder / "b.fcsv").write_text(
+        "\n".join(["# Markups fiducial file version = 4.11", "# CoordinateSystem = LPS", *slicer])
+    )
+    markups = [{"label": name, "position": place} for name, *place in points]
+    content = {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": markups}]}
+    (folder / "c.mrk.json").write_text(json.dumps(content))
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize("cases", [150, pytest.param(1500, marks=pytest.mark.slow)])
+def test_landmarks(tmp_path, cases):
+    assert attack(landmarks(tmp_path), read_points, cases, TEXTS) > cases / 3

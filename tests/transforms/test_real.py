@@ -141,7 +141,9 @@ def test_simulated_ultrasound_of_a_real_image(items):
 
 
 def test_overhead_is_under_five_percent(items, monkeypatch):
-    """Processor time outside of ``register`` and of the resampling that ``result.moved`` would take as well."""
+    """Processor time outside of ``register`` and of the resampling that ``result.moved`` would take as well: median of
+    five. The moved image is part of what Registerd gives, so beside ``register`` alone it takes that much longer.
+    """
     item, spent = LoadImagePaird()(items[0]), []
 
     def timed(function):
@@ -157,12 +159,13 @@ def test_overhead_is_under_five_percent(items, monkeypatch):
     monkeypatch.setattr(array, "register", timed(array.register))
     monkeypatch.setattr(record, "moved_image", timed(record.moved_image))
     operation, shares = Registerd(), []
-    for _ in range(4):
+    for _ in range(5):
         spent.clear()
         start = time.thread_time()
         operation(item)
+        assert len(spent) == 2
         shares.append((time.thread_time() - start) / sum(spent) - 1)
-    assert sorted(shares)[1] < 0.05
+    assert sorted(shares)[2] < 0.05
 
 
 @pytest.mark.slow
