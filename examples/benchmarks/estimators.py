@@ -1,6 +1,6 @@
 """Neural estimates of mutual information beside the truth and KSG: bias and standard deviation of each bound.
 
-    python examples/benchmarks/estimators.py [--quick] [--seeds 5] [--bounds mine,jsd]
+    python examples/benchmarks/estimators.py [--quick] [--seeds 5] [--bounds mine,jsd] [--threads 1]
 
 Gaussian pairs of one dimension (rho 0 to 0.95), and of twenty with 2 to 10 nat spread evenly over them, plain and with
 y cubed, which changes no information. Every critic is trained on batches of 64 and read on pairs of its own. The true
@@ -115,6 +115,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few tasks, two seeds, short training")
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--bounds", default=",".join(BOUNDS))
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     seeds, size, steps = (2, 2000, 200) if options.quick else (3, 10_000, 1000)
     correlations, nats = (
@@ -124,7 +125,7 @@ def main() -> None:
     tasks += [of_nats(n, 20, cubed) for cubed in ((False,) if options.quick else (False, True)) for n in nats]
     estimators = {name: neural(name, steps) for name in options.bounds.split(",")}
     estimators |= {"KSG": nearest_neighbours, "true ratio": true_ratio}
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     print(header())
     print(f"{size} pairs to train, {size} to read, batch {BATCH} (ln {BATCH} = {math.log(BATCH):.3f}), nat")
     print(f"{'task':24s} {'estimator':10s} {'truth':>7s} {'mean':>7s} {'bias':>7s} {'std':>7s} {'own':>9s} {'s':>6s}")
