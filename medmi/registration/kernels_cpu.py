@@ -90,6 +90,23 @@ def sample(
 
 
 @compiled
+def pick(cumulative: Array, heights: Array, jitter: Array, shape: tuple[int, int, int], index: Array) -> None:
+    """The voxel at which ``cumulative (X Y Z,)`` first exceeds each of the ascending ``heights (N,)``, plus its jitter ``(N, 3)``.
+
+    Fills ``index (N, 3)``, kept on the lattice.
+    """
+    nx, ny, nz = shape
+    last = len(cumulative) - 1
+    at = 0
+    for n in range(len(heights)):
+        while at < last and cumulative[at] <= heights[n]:
+            at += 1
+        index[n, 0] = min(max(at // (ny * nz) + jitter[n, 0], 0.0), nx - 1.0)
+        index[n, 1] = min(max(at // nz % ny + jitter[n, 1], 0.0), ny - 1.0)
+        index[n, 2] = min(max(at % nz + jitter[n, 2], 0.0), nz - 1.0)
+
+
+@compiled
 def project(derivatives: Array, gradients: Array, inside: Array, matrices: Array, points: Array, out: Array) -> None:
     """Chain rule to the matrices: ``out (B, 4, 4)`` from dS/dvalue ``(B, N, C)`` and the index gradients of :func:`sample`.
 

@@ -130,27 +130,21 @@ def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float
 
 def draw_from(volume: Volume, cumulative: Array, count: int, rng: np.random.Generator) -> Drawn:
     """:func:`draw` with the :func:`chances` at hand, for one who draws often."""
-    at = (np.arange(count) + rng.random(count)) * (cumulative[-1] / count)
-    chosen = np.minimum(np.searchsorted(cumulative, at, side="right"), len(cumulative) - 1)
-    index = np.stack(np.unravel_index(chosen, volume.voxels.shape[1:]), -1) + rng.random((count, 3)) - 0.5
-    return _at(volume, index)
-
-
-def chances(volume: Volume, foreground: float) -> Array:
-    """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory."""
-    return np.cumsum(_weights(volume, foreground), dtype=np.float64)
-
-
-def _at(volume: Volume, index: Array) -> Drawn:
-    """The volume at continuous indices ``(N, 3)``, brought back to the lattice where they lie outside."""
-    index = np.clip(index, 0, np.array(volume.voxels.shape[1:]) - 1.0).astype(np.float32)
-    values = np.empty((1, len(index), len(volume.voxels)), np.float32)
-    inside = np.empty((1, len(index)), np.uint8)
+    heights = (np.arange(count) + rng.random(count)) * (cumulative[-1] / count)
+    index = np.empty((count, 3), np.float32)
+    kernels_cpu.pick(cumulative, heights, rng.random((count, 3)) - 0.5, volume.voxels.shape[1:], index)
+    values = np.empty((1, count, len(volume.voxels)), np.float32)
+    inside = np.empty((1, count), np.uint8)
     kernels_cpu.sample(
         volume.voxels, NO_MASK, np.eye(4)[None], index, values, np.empty((0, 0, 0, 0), np.float32), inside
     )
     world = index.astype(np.float64) @ volume.to_world[:3, :3].T + volume.to_world[:3, 3]
     return Drawn(world, values[0])
+
+
+def chances(volume: Volume, foreground: float) -> Array:
+    """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory."""
+    return np.cumsum(_weights(volume, foreground), dtype=np.float64)
 
 
 def _weights(volume: Volume, foreground: float) -> Array:

@@ -203,3 +203,17 @@ def test_compiled_works_where_no_cache_can_be_written(monkeypatch):
 
     monkeypatch.setattr(kernels_cpu.numba, "njit", refuse)
     assert kernels_cpu.compiled(abs) is abs
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (9, 4, 1)])
+def test_pick_is_a_search_in_the_cumulative_chances(shape):
+    rng = np.random.default_rng(3)
+    weights = rng.random(shape).ravel() * (rng.random(np.prod(shape)) > 0.3)
+    cumulative = np.cumsum(weights)
+    heights = np.sort(np.append(rng.random(200) * cumulative[-1], [0.0, cumulative[-1]]))
+    jitter = rng.random((len(heights), 3)) - 0.5
+    index = np.empty((len(heights), 3), np.float32)
+    kernels_cpu.pick(cumulative, heights, jitter, shape, index)
+    voxels = np.minimum(np.searchsorted(cumulative, heights, side="right"), len(cumulative) - 1)
+    expected = np.stack(np.unravel_index(voxels, shape), -1) + jitter
+    np.testing.assert_allclose(index, np.clip(expected, 0, np.array(shape) - 1), rtol=0, atol=1e-6)
