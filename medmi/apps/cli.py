@@ -279,7 +279,7 @@ def train(
 def main() -> None:
     """Run a command; every foreseen error is one line on stderr, after the traceback where ``--debug`` asks for it."""
     try:
-        code = app(standalone_mode=False) or DONE
+        code = app(standalone_mode=False, prog_name="medmi") or DONE
     except (InputError, TyperException) as error:
         code = stopped(error.format_message() if isinstance(error, TyperException) else str(error), BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):

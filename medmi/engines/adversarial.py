@@ -22,12 +22,13 @@ from medmi.engines.options import AdversarialOptions, Players
 from medmi.engines.ranks import average_gradients, averaged, generator_of, rank_and_size
 from medmi.grid import Grid
 from medmi.losses.adversarial import DiscriminatorLoss, GeneratorLoss, clip_weights, gradient_penalty
-from medmi.networks.spatial_transformer import SpatialTransformer
+from medmi.spatial.replicate import resample_replicated
 from medmi.validation import InputError
 
 __all__ = ["AdversarialRegistrationTrainer", "Prediction", "TrainingDiverged", "supervised_loss"]
 
-KEYS = ("fixed", "moving", "truth", "registered_fixed", "registered_moving")
+KEYS = ("fixed", "moving", "source", "start", "truth")
+REGISTERED = ("registered_fixed", "registered_moving")
 
 
 class TrainingDiverged(RuntimeError):
@@ -45,8 +46,13 @@ class Prediction:
 
 
 def supervised_loss(grid: Grid) -> Callable[[Prediction], Tensor]:
-    """Mean distance in mm between where the found and the true T send the grid's corners: a reconstruction loss."""
-    corners = torch.cat([grid.corners, torch.ones(len(grid.corners), 1, dtype=torch.float64)], 1)
+    """Mean distance in mm between where the found and the true T send a box's corners: a reconstruction loss.
+
+    The box is half as long as the grid along each axis and has the same middle: its corners are about as far out as
+    what images show, so that turns and shifts weigh as they do in the error over the foreground.
+    """
+    box = (grid.corners + grid.centre) / 2
+    corners = torch.cat([box, torch.ones(len(box), 1, dtype=torch.float64)], 1)
 
     def loss(prediction: Prediction) -> Tensor:
         ends = [m @ corners.to(m.device).mT for m in (prediction.matrix, prediction.truth.to(prediction.matrix))]
@@ -78,6 +84,7 @@ class AdversarialRegistrationTrainer(AdversarialTrainer):
         reconstruction: a further loss of the generator, from a :class:`Prediction` to a scalar; weighed by
             ``options.reconstruction_weight``. ``supervised_loss(grid)``, or a similarity of moved and fixed.
         handlers: MONAI handlers, of statistics for instance.
+        source_grid: where the sources of the moving images lie; None: on ``grid``.
 
     Raises:
         InputError: players that do not suit the game.
@@ -93,11 +100,12 @@ class AdversarialRegistrationTrainer(AdversarialTrainer):
         options: AdversarialOptions | None = None,
         reconstruction: Callable[[Prediction], Tensor] = no_reconstruction,
         handlers: Sequence[object] | None = None,
+        source_grid: Grid | None = None,
     ) -> None:
         self.options = options or AdversarialOptions()
         players.check(self.options)
         self.players, self.grid, self.batches = players, grid, batches
-        self.resample = SpatialTransformer(grid, grid)
+        self.source_grid = source_grid or grid
         self.last_checkpoint: Path | None = None
         super().__init__(
             device=next(players.generator.parameters()).device,
@@ -121,7 +129,8 @@ def iterate(engine: AdversarialRegistrationTrainer, batch: Mapping[str, Tensor])
     engine.state.output = {}
     engine.players.generator.train()
     engine.players.discriminator.train()
-    parts = split(batch, engine.options.n_critic, engine.state.device)
+    parts = split(batch, engine.options.n_critic, engine.state.device, bool(engine.options.adversarial_weight))
+    parts = [moved_once(engine, part) for part in parts]
     if engine.options.adversarial_weight:
         for number, part in enumerate(parts):
             discriminator_step(engine, part, number)
@@ -130,24 +139,41 @@ def iterate(engine: AdversarialRegistrationTrainer, batch: Mapping[str, Tensor])
     return engine.state.output
 
 
-def split(batch: Mapping[str, Tensor], parts: int, device: torch.device) -> list[dict[str, Tensor]]:
-    """The batch on the device, in equal parts, or an error."""
-    missing = [key for key in KEYS if key not in batch]
+def split(batch: Mapping[str, Tensor], parts: int, device: torch.device, adversarial: bool) -> list[dict[str, Tensor]]:
+    """The batch on the device, in equal parts, or an error; registered pairs are asked of adversarial training only."""
+    keys = [*KEYS, *(key for key in REGISTERED if adversarial)]
+    missing = [key for key in keys if key not in batch]
     if missing:
         raise InputError(f"batch: {', '.join(missing)} missing; it has {', '.join(map(str, batch))}")
     size = len(batch["fixed"])
     if size % parts:
         raise InputError(f"batch: {size} samples came; a multiple of n_critic={parts} is asked")
     # Neighbours stay together, so that the parts hold the same samples at any number of ranks.
-    chunks = {key: batch[key].to(device).chunk(parts) for key in KEYS}
-    return [{key: chunks[key][part] for key in KEYS} for part in range(parts)]
+    chunks = {key: batch[key].to(device).chunk(parts) for key in keys}
+    return [{key: chunks[key][part] for key in keys} for part in range(parts)]
+
+
+@torch.no_grad()
+def moved_once(engine: AdversarialRegistrationTrainer, part: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The part with its first samples as the generator's first pass leaves them, and what is then still to be found."""
+    count = round(engine.options.second_pass * len(part["fixed"]))
+    if not count:
+        return part
+    fixed, moving, source, start, truth = (part[key] for key in KEYS)
+    matrix = engine.players.generator.matrix(fixed[:count], moving[:count], engine.grid)
+    start = torch.cat([start[:count] @ matrix, start[count:]])
+    seen = resample_replicated(source[:count], engine.source_grid, start[:count], engine.grid)
+    rest = torch.linalg.solve(matrix, truth[:count])
+    found = {"moving": torch.cat([seen, moving[count:]]), "start": start, "truth": torch.cat([rest, truth[count:]])}
+    return {**part, **found}
 
 
 def predict(engine: AdversarialRegistrationTrainer, part: Mapping[str, Tensor]) -> Prediction:
-    """The generator's transform and moved images."""
-    fixed, moving = part["fixed"], part["moving"]
-    matrix = engine.players.generator.transform(fixed, moving, engine.grid)
-    return Prediction(fixed, engine.resample(moving, matrix), matrix, part["truth"])
+    """The generator's transform, and the sources as it moves them."""
+    fixed = part["fixed"]
+    matrix = engine.players.generator.matrix(fixed, part["moving"], engine.grid)
+    moved = resample_replicated(part["source"], engine.source_grid, part["start"] @ matrix, engine.grid)
+    return Prediction(fixed, moved, matrix, part["truth"])
 
 
 def discriminator_step(engine: AdversarialRegistrationTrainer, part: Mapping[str, Tensor], number: int) -> None:

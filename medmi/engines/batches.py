@@ -1,30 +1,25 @@
 """Batches for adversarial training: every sample is a function of seed, step and place, so that runs can be resumed.
 
 A batch is a dictionary of explicit pairs: ``fixed`` and ``moving``, out of place by the inverse of ``truth``;
-``registered_fixed`` and ``registered_moving``, in place. Images are ``(B, 1, *grid)``, truths ``(B, d + 1, d + 1)``.
+``source`` and ``start``, the aligned moving image and the pose at which ``moving`` shows it, so that whoever moves it
+again resamples it once; ``registered_fixed`` and ``registered_moving``, in place. Images are ``(B, 1, *grid)``,
+sources ``(B, 1, *source)``, poses and truths ``(B, d + 1, d + 1)``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from medmi.engines.ranks import generator_of, rank_and_size
-from medmi.simulation.augmentation import Augmentation
-from medmi.simulation.pairs import TrainingPairs
+from medmi.engines.rolling import RollingPairs
+from medmi.simulation.pairs import Poses, TrainingPairs
+from medmi.simulation.views import Share
 from medmi.validation import InputError
 
-__all__ = ["Aligned", "PairBatches"]
-
-
-class Aligned(Protocol):
-    """Aligned pairs by number: ``{"fixed": (1, *fixed), "moving": (1, *moving)}``."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Mapping[str, Tensor]: ...
+__all__ = ["PairBatches"]
 
 
 class PairBatches:
@@ -34,33 +29,33 @@ class PairBatches:
     own part of the batch: the same samples come, whatever the number of ranks.
 
     Args:
-        aligned: a sequence of aligned pairs.
-        pairs: what puts them out of place.
+        aligned: the buffer of aligned pairs.
+        pairs: shows them out of place and in place.
         batch_size: samples in a batch, over all ranks; with n_critic discriminator steps, a multiple of it.
         length: batches in an epoch.
         seed: of all draws.
-        augmentation: changes each image before it is moved; None: as they are.
+        registered: whether registered examples are made; training without a discriminator needs none.
 
     Raises:
-        InputError: no pairs, a count under 1, or a batch size that the ranks cannot share evenly.
+        InputError: a count under 1, or a batch size that the ranks cannot share evenly.
     """
 
     def __init__(
         self,
-        aligned: Aligned,
+        aligned: RollingPairs,
         pairs: TrainingPairs,
         batch_size: int,
         length: int,
         seed: int = 0,
-        augmentation: Augmentation | None = None,
+        registered: bool = True,
     ) -> None:
-        for name, count in (("aligned", len(aligned)), ("batch_size", batch_size), ("length", length)):
+        for name, count in (("batch_size", batch_size), ("length", length)):
             if count < 1:
                 raise InputError(f"{name}: {count} came; at least 1 is asked")
         ranks = rank_and_size()[1]
         if batch_size % ranks:
             raise InputError(f"batch_size: {batch_size} came; a multiple of the {ranks} ranks is asked")
-        self.aligned, self.pairs, self.augmentation = aligned, pairs, augmentation
+        self.aligned, self.pairs, self.registered = aligned, pairs, registered
         self.batch_size, self.length, self.seed = batch_size, length, seed
         self.step = 0
 
@@ -82,25 +77,26 @@ class PairBatches:
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """This rank's part of batch number ``step``."""
-        rank, ranks = rank_and_size()
-        samples = [self._sample(step, place) for place in range(rank, self.batch_size, ranks)]
-        return {name: torch.cat([sample[name] for sample in samples]) for name in samples[0]}
-
-    def _sample(self, step: int, place: int) -> dict[str, Tensor]:
-        generator = generator_of(self.seed, step, place)
-        fixed, moving = self._drawn(generator)
-        registered_fixed, registered_moving = self._drawn(generator)
-        moving, truth = self.pairs.unregistered(moving, generator)
-        registered = self.pairs.registered(registered_moving, generator)
-        return {
-            "fixed": fixed,
-            "moving": moving,
-            "truth": truth,
-            "registered_fixed": registered_fixed,
-            "registered_moving": registered,
+        fixed, moving, poses = self._drawn(step, 0)
+        shown = self.pairs.shown
+        batch = {
+            "fixed": shown(fixed, poses.view),
+            "moving": shown(moving, poses.start),
+            "source": moving,
+            "start": poses.start,
+            "truth": poses.truth,
         }
+        if self.registered:
+            fixed, moving, poses = self._drawn(step, 1)
+            batch |= {"registered_fixed": shown(fixed, poses.view), "registered_moving": shown(moving, poses.view)}
+        return batch
 
-    def _drawn(self, generator: torch.Generator) -> list[Tensor]:
-        index = int(torch.randint(len(self.aligned), (), generator=generator))
-        images = [self.aligned[index][name].as_subclass(torch.Tensor)[None].float() for name in ("fixed", "moving")]
-        return images if self.augmentation is None else [self.augmentation(i, generator) for i in images]
+    def _drawn(self, step: int, role: int) -> tuple[Tensor, Tensor, Poses]:
+        """This rank's aligned pairs and poses; the numbers are drawn for all ranks."""
+        generator = generator_of(self.seed, step, role)
+        window = self.aligned.window(step * self.batch_size * (1 + self.registered))
+        numbers = torch.randint(window.start, window.stop, (self.batch_size,), generator=generator)
+        rank, ranks = rank_and_size()
+        mine = [self.aligned.pair(int(number), window) for number in numbers[rank::ranks]]
+        fixed, moving = (torch.stack([pair[name] for pair in mine]).float() for name in ("fixed", "moving"))
+        return fixed, moving, self.pairs.poses(fixed, generator, Share(rank, ranks))

@@ -23,7 +23,7 @@ FORMAT = 1
 PROGRESS = ("iteration", "epoch_length", "best_metric", "best_metric_epoch")
 PARTS = (
     "generator", "generator_optimizer", "generator_schedule",
-    "discriminator", "discriminator_optimizer", "discriminator_schedule",
+    "discriminator", "discriminator_optimizer", "discriminator_schedule", "companion",
 )  # fmt: skip
 
 
@@ -58,8 +58,12 @@ def load_checkpoint(trainer: AdversarialRegistrationTrainer, path: str | os.Path
         raise InputError(f"{path}: was trained with other {', '.join(other)}; {state['options']} are stored")
     for name in PARTS:
         part = getattr(trainer.players, name)
-        if (part is None) != (state[name] is None):
-            raise InputError(f"{path}: {name} is {'not ' if state[name] is None else ''}stored, unlike the trainer's")
+        if (part is None) != (state.get(name) is None):
+            raise InputError(
+                f"{path}: {name} is {'not ' if state.get(name) is None else ''}stored, unlike the trainer's"
+            )
+    for name in PARTS:
+        part = getattr(trainer.players, name)
         if part is not None:
             try:
                 part.load_state_dict(state[name])
@@ -105,7 +109,7 @@ class Checkpoints:
         self.path = self.folder / "checkpoint.pt"
 
     def run(self, trainer: AdversarialRegistrationTrainer) -> None:
-        """``trainer.run()``, with checkpoints.
+        """``trainer.run()``, with checkpoints; a training that is complete already is left as it is.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C, when the checkpoint is written.
@@ -113,6 +117,9 @@ class Checkpoints:
         from ignite.engine import Events
 
         self.folder.mkdir(parents=True, exist_ok=True)
+        # Ignite would begin a complete run anew.
+        if trainer.state.iteration > 0 and trainer.state.epoch >= trainer.state.max_epochs:
+            return
         saving = trainer.add_event_handler(Events.EPOCH_COMPLETED(every=self.every), self._save)
         try:
             with _interrupts() as asked:

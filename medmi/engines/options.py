@@ -13,7 +13,7 @@ from medmi.losses.adversarial import GAMES
 from medmi.networks.registration import PairGenerator, PairScorer
 from medmi.validation import InputError, choose
 
-__all__ = ["AdversarialOptions", "Players", "optimizer_for", "warm_cosine"]
+__all__ = ["AdversarialOptions", "Players", "generator_optimizer", "optimizer_for", "warm_cosine"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class AdversarialOptions:
         clip: bound of the discriminator's weights; None: no clipping.
         adversarial_weight: of the generator's adversarial loss; 0 trains without a discriminator.
         reconstruction_weight: of the trainer's reconstruction loss; 0 leaves it out.
+        second_pass: share of each batch that the generator moves once before it is trained on it, without gradient, so
+            that it learns from what it sees in its second pass.
         max_norm: gradients longer than this are shortened to it.
         seed: of the points where the penalty looks.
 
@@ -40,6 +42,7 @@ class AdversarialOptions:
     clip: float | None = None
     adversarial_weight: float = 1.0
     reconstruction_weight: float = 0.0
+    second_pass: float = 0.0
     max_norm: float = 5.0
     seed: int = 0
 
@@ -50,6 +53,8 @@ class AdversarialOptions:
         for name in ("penalty", "adversarial_weight", "reconstruction_weight"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InputError(f"{name}: {getattr(self, name)!r} came; a finite number from 0 is asked")
+        if not 0 <= self.second_pass <= 1:
+            raise InputError(f"second_pass: {self.second_pass!r} came; a share from 0 to 1 is asked")
         for name, value in (("clip", self.clip), ("max_norm", self.max_norm)):
             if value is not None and not value > 0:
                 raise InputError(f"{name}: {value!r} came; a number above 0 is asked")
@@ -61,7 +66,10 @@ class AdversarialOptions:
 
 @dataclass
 class Players:
-    """Both networks with their optimisers, and schedules that step with them."""
+    """Both networks with their optimisers, and schedules that step with them.
+
+    ``companion`` is a module that learns with the generator, such as MINE's critic; its parameters are the optimiser's.
+    """
 
     generator: PairGenerator
     generator_optimizer: Optimizer
@@ -69,6 +77,7 @@ class Players:
     discriminator_optimizer: Optimizer
     generator_schedule: LRScheduler | None = None
     discriminator_schedule: LRScheduler | None = None
+    companion: nn.Module | None = None
 
     def check(self, options: AdversarialOptions) -> None:
         """Raise InputError where these players do not suit the game.
@@ -81,6 +90,18 @@ class Players:
         group = self.discriminator_optimizer.param_groups[0]
         if options.game == "wgan" and (group.get("momentum", 0) > 0 or group.get("betas", (0,))[0] > 0):
             raise InputError("discriminator_optimizer: has momentum; game 'wgan' asks for none, see optimizer_for")
+
+
+def generator_optimizer(network: nn.Module, options: AdversarialOptions, lr: float) -> Optimizer:
+    """Adam with its usual moments without a discriminator and half the first moment against one; RMSprop where it clips.
+
+    A generator may keep some momentum: its loss moves slower than a critic's, and training was faster with it.
+    """
+    if not options.adversarial_weight:
+        return Adam(network.parameters(), lr)
+    if options.game == "wgan" and options.clip is not None:
+        return RMSprop(network.parameters(), lr)
+    return Adam(network.parameters(), lr, betas=(0.5, 0.9))
 
 
 def optimizer_for(network: nn.Module, options: AdversarialOptions, lr: float) -> Optimizer:

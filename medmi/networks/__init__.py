@@ -12,6 +12,7 @@ from medmi.networks.critics import (
 from medmi.networks.infomax import InfoMaxEncoder
 from medmi.networks.registration import RegistrationDiscriminator, RegistrationGenerator
 from medmi.networks.registration_modern import ModernRegistrationDiscriminator, ModernRegistrationGenerator
+from medmi.networks.registration_predictor import RegistrationPredictor, StackedPairNetwork
 from medmi.networks.spatial_transformer import Gaussian, SpatialTransformer
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "ModernRegistrationGenerator",
     "RegistrationDiscriminator",
     "RegistrationGenerator",
+    "RegistrationPredictor",
     "SeparableCritic",
     "SequencePairCritic",
     "SpatialTransformer",
+    "StackedPairNetwork",
     "StatisticsNetwork",
 ]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from monai.data import MetaTensor
 from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
@@ -57,6 +58,10 @@ class PairGenerator(nn.Module):
         """Parameters ``(B, t)`` in mm and rad, in the order of :func:`medmi.spatial.generators.generators`."""
         return self.head(self.features(joined(fixed, moving))) * self.scale
 
+    def matrix(self, fixed: Tensor, moving: Tensor, grid: Grid) -> Tensor:
+        """T of one pass ``(B, d + 1, d + 1)`` float64, ``exp`` of the parameters about the middle of both images' grid."""
+        return linear_matrix(self(fixed, moving), self.family, self.spatial_dims, grid.centre.to(fixed.device))
+
     def transform(
         self, fixed: Tensor, moving: Tensor, fixed_grid: Grid, moving_grid: Grid | None = None, passes: int = 1
     ) -> Tensor:
@@ -82,11 +87,10 @@ class PairGenerator(nn.Module):
                 f"fixed: shape {tuple(fixed.shape)} came; (B, 1, *{fixed_grid.shape}) is asked by its grid"
             )
         resample = SpatialTransformer(fixed_grid, moving_grid or fixed_grid)
-        centre = fixed_grid.centre.to(fixed.device)
         total = torch.eye(self.spatial_dims + 1, dtype=torch.float64, device=fixed.device).repeat(len(fixed), 1, 1)
         for step in range(passes):
             seen = moving if step == 0 and moving_grid is None else resample(moving, total)
-            total = total @ linear_matrix(self(fixed, seen), self.family, self.spatial_dims, centre)
+            total = total @ self.matrix(fixed, seen, fixed_grid)
         return total
 
     def warp(
@@ -228,7 +232,8 @@ def joined(fixed: Tensor, moving: Tensor) -> Tensor:
         raise InputError(
             f"moving: shape {tuple(moving.shape)} came but fixed has {tuple(fixed.shape)}; resample it on fixed's grid"
         )
-    return torch.cat([fixed.as_subclass(torch.Tensor), moving.as_subclass(torch.Tensor)], 1)
+    # as_subclass would do for both kinds, but torch.export cannot trace it
+    return torch.cat([image.as_tensor() if isinstance(image, MetaTensor) else image for image in (fixed, moving)], 1)
 
 
 def check_spatial(pair: Tensor, image_size: tuple[int, ...]) -> None:

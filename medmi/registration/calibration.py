@@ -17,30 +17,28 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -3.9945,
+    -3.8734,
     MappingProxyType(
         {
-            "spread": -0.9421,
-            "middle_fall": 0.9711,
-            "fine_fall": 0.2816,
-            "relative_fall": 0.0997,
-            "lead": 0.4737,
-            "held": 0.3784,
-            "search": -0.4764,
-            "restart": -0.5821,
+            "spread": -0.8983,
+            "middle_fall": 1.3294,
+            "fine_fall": 0.1557,
+            "relative_fall": 0.3487,
+            "lead": 0.6413,
+            "search": -0.2239,
+            "restart": -0.681,
         }
     ),
 )
 ERROR = Reading(
-    -0.2883,
+    -0.2902,
     MappingProxyType(
         {
-            "spread": 0.1809,
-            "relative_fall": -0.5811,
-            "lead": -0.1455,
-            "held": -0.0208,
-            "search": 0.1078,
-            "restart": 0.8351,
+            "spread": 0.0655,
+            "relative_fall": -0.5996,
+            "lead": -0.1957,
+            "search": 0.0793,
+            "restart": 0.9145,
         }
     ),
 )

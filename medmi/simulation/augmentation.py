@@ -11,12 +11,12 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from medmi.simulation.noise import RAYLEIGH_MEAN, rayleigh, unit_noise
+from medmi.simulation.noise import RAYLEIGH_MEAN, rayleigh
 from medmi.validation import InputError
 
 __all__ = ["Augmentation"]
 
-SMOOTHNESS = 0.2
+KNOTS = 3
 SPECKLE_VOXELS = 0.7
 
 
@@ -61,7 +61,7 @@ class Augmentation:
         if self.gamma:
             image = low + span * ((image - low) / span).pow(math.exp(self.gamma * (2 * gamma - 1)))
         if self.bias:
-            smooth = unit_noise(shape, [SMOOTHNESS * size for size in shape], generator)
+            smooth = _smooth(shape, generator)
             gain = torch.exp(bias * self.bias * smooth / smooth.abs().max().clamp_min(1e-6))
             image = low + (image - low) * gain.to(image.device)
         if self.speckle:
@@ -71,3 +71,10 @@ class Augmentation:
             grain = torch.randn(image.shape, generator=generator).to(image.device)
             image = image + noise * self.noise * span * grain
         return image
+
+
+def _smooth(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """A random field ``shape`` that is linear between three knots along each axis."""
+    knots = torch.randn(1, 1, *[KNOTS] * len(shape), generator=generator)
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(shape)]
+    return torch.nn.functional.interpolate(knots, shape, mode=mode, align_corners=True)[0, 0]

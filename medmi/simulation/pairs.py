@@ -1,37 +1,36 @@
-"""Registered and unregistered training pairs, made from aligned images by random motions in world mm.
+"""Registered and unregistered training pairs, seen at random poses of aligned images.
 
-Words: *aligned* images show one anatomy at one place of the world; a *motion* P of a transform family maps world points
-to world points; the *unregistered* pair is (F, M o P), whose truth T is the inverse of P; the *registered* pair is
-(F, (M o R) o R^-1) with a motion R of its own: resampled twice, by the same means and with the same zeros from outside
-the grid as the generator's output (F, (M o P) o T) is. A registered pair that was not resampled alike is told from a
-perfect fake by its sharpness and its rim alone.
+Words: *aligned* images, fixed and moving, show one anatomy at one place of the world on one *source* grid; a *view* V
+maps the world of the network's grid to the source's; a *motion* P of a transform family maps world points to world
+points. The *unregistered* pair is (F o V, M o V P), whose truth T is the inverse of P; a network that finds T' makes
+the fake (F o V, M o V P T'). The *registered* pair is (F o V, M o V) with a view of its own. Every image is resampled
+once, from the source at the composed pose and with the edge voxels going on outside: a registered pair that was not
+resampled alike is told from a perfect fake by its sharpness and its rim alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from medmi.grid import Grid
+from medmi.simulation.views import WHOLE, Share, Views
 from medmi.spatial.generators import generators
 from medmi.spatial.linear import linear_matrix
+from medmi.spatial.replicate import resample_replicated
 from medmi.validation import InputError
 
-__all__ = ["Extent", "Motions", "TrainingPairs", "random_motions"]
-
-Resampling = Callable[[Tensor, Tensor], Tensor]
-"""From images ``(B, C, *spatial)`` and matrices ``(B, d + 1, d + 1)`` to images on the fixed grid."""
+__all__ = ["Extent", "Motions", "Poses", "TrainingPairs", "random_motions"]
 
 PERSPECTIVE_MM = 80.0
 
 
 @dataclass(frozen=True)
 class Extent:
-    """The largest motions: of each kind the length is uniform from 0 to the largest, the direction isotropic.
+    """The largest motions: the parameters of each kind are uniform within the ball of this radius.
 
     Attributes:
         degrees: of the rotation about the grid's centre.
@@ -91,8 +90,8 @@ def random_motions(count: int, family: str, grid: Grid, extent: Extent, generato
     for kind in dict.fromkeys(kinds):
         members = [index for index, other in enumerate(kinds) if other == kind]
         direction = torch.randn(count, len(members), generator=generator, dtype=torch.float64)
-        length = sizes[kind] * torch.rand(count, 1, generator=generator, dtype=torch.float64)
-        parameters[:, members] = torch.nn.functional.normalize(direction, dim=1) * length
+        share = torch.rand(count, 1, generator=generator, dtype=torch.float64).pow(1 / len(members))
+        parameters[:, members] = torch.nn.functional.normalize(direction, dim=1) * sizes[kind] * share
     there, back = (linear_matrix(sign * parameters, family, grid.spatial_dims, grid.centre) for sign in (1, -1))
     return Motions(there, back)
 
@@ -107,46 +106,45 @@ def _kind(generator: Tensor) -> str:
 
 
 @dataclass(frozen=True)
+class Poses:
+    """World matrices ``(B, d + 1, d + 1)``, float64: views V, starts V P, and truths T with V P T = V."""
+
+    view: Tensor
+    start: Tensor
+    truth: Tensor
+
+
+@dataclass(frozen=True)
 class TrainingPairs:
-    """Makes unregistered and registered pairs from aligned images ``(B, C, *spatial)``.
+    """Draws poses, and shows aligned sources at them.
 
     Args:
-        grid: the fixed grid, on which every pair lies.
-        resample: moves images that lie on the fixed grid; the same spatial transformer as the generator's, such as
-            ``SpatialTransformer(grid, grid)``.
-        first: moves the aligned moving images, where these lie on a grid of their own. None: ``resample``. Give a
-            wider grid where there is one: otherwise the rim of zeros that a motion brings in tells it to the
-            generator, which then learns the rim and not the anatomy, and errs on its own output.
+        grid: the network's grid, on which every pair lies.
+        source_grid: where the aligned images lie.
         transform: family of the motions.
         extent: the largest motions.
+        views: how pairs look at their source.
 
     >>> grid = Grid((4, 4), torch.eye(3))
-    >>> pairs = TrainingPairs(grid, resample=lambda images, matrices: images + 1)
-    >>> image, generator = torch.zeros(1, 1, 4, 4), torch.Generator().manual_seed(0)
-    >>> moving, truth = pairs.unregistered(image, generator)
-    >>> float(moving.max()), float(pairs.registered(image, generator).max())
-    (1.0, 2.0)
+    >>> pairs, generator = TrainingPairs(grid, grid), torch.Generator().manual_seed(0)
+    >>> source = torch.ones(2, 1, 4, 4)
+    >>> poses = pairs.poses(source, generator)
+    >>> torch.allclose(poses.start @ poses.truth, poses.view), pairs.shown(source, poses.start).shape
+    (True, torch.Size([2, 1, 4, 4]))
     """
 
     grid: Grid
-    resample: Resampling
-    first: Resampling | None = None
+    source_grid: Grid
     transform: str = "rigid"
     extent: Extent = field(default_factory=Extent)
+    views: Views = field(default_factory=Views)
 
-    def unregistered(self, moving: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Moving images out of place ``(B, C, *grid)``, and the true T ``(B, d + 1, d + 1)`` that puts them back."""
-        motions = self._motions(moving, generator)
-        return (self.first or self.resample)(moving, motions.there), motions.back
+    def poses(self, fixed: Tensor, generator: torch.Generator, share: Share = WHOLE) -> Poses:
+        """Views of aligned fixed images ``(B, C, *source)`` and motions before them."""
+        view = self.views.drawn(fixed, self.source_grid, self.grid, generator, share)
+        motions = random_motions(share.total(len(fixed)), self.transform, self.grid, self.extent, generator)
+        return Poses(view, view @ share.kept(motions.there), share.kept(motions.back))
 
-    def registered(self, moving: Tensor, generator: torch.Generator) -> Tensor:
-        """Moving images in place ``(B, C, *grid)``, by a random motion and its inverse."""
-        motions = self._motions(moving, generator)
-        return self.resample((self.first or self.resample)(moving, motions.there), motions.back)
-
-    def _motions(self, moving: Tensor, generator: torch.Generator) -> Motions:
-        if moving.ndim != self.grid.spatial_dims + 2:
-            d = self.grid.spatial_dims
-            raise InputError(f"moving: shape {tuple(moving.shape)} came; (B, C, *spatial) in {d}D is asked by the grid")
-        motions = random_motions(len(moving), self.transform, self.grid, self.extent, generator)
-        return Motions(motions.there.to(moving.device), motions.back.to(moving.device))
+    def shown(self, source: Tensor, poses: Tensor) -> Tensor:
+        """Sources ``(B, C, *source)`` at poses ``(B, d + 1, d + 1)`` on the network's grid."""
+        return resample_replicated(source, self.source_grid, poses, self.grid)

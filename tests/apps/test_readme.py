@@ -9,6 +9,7 @@ import shlex
 
 import pytest
 
+from tests.contracts.training import write_config, write_heads
 from tests.oracles.command_line import run
 from tests.oracles.scene import truth, write_pair
 
@@ -34,6 +35,7 @@ def folder(tmp_path, monkeypatch) -> pathlib.Path:
     write_pair(tmp_path, truth("rigid", 3))
     for name, shift in (("fixed.csv", 0), ("moving.csv", 1)):
         (tmp_path / name).write_text(f"x,y,z\n1,2,{3 + shift}\n4,5,{6 + shift}\n")
+    write_config(tmp_path, write_heads(tmp_path))
     (tmp_path / "pairs.csv").write_text("id,fixed,moving\nhead,fixed.nii.gz,moving.nii.gz\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path

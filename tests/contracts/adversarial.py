@@ -9,29 +9,38 @@ import torch
 from medmi.engines.adversarial import AdversarialRegistrationTrainer, Prediction, no_reconstruction
 from medmi.engines.batches import PairBatches
 from medmi.engines.options import AdversarialOptions, Players, optimizer_for, warm_cosine
+from medmi.engines.rolling import RollingPairs
 from medmi.grid import Grid
-from medmi.networks import ModernRegistrationDiscriminator, ModernRegistrationGenerator, SpatialTransformer
+from medmi.networks import ModernRegistrationDiscriminator, ModernRegistrationGenerator
 from medmi.simulation.augmentation import Augmentation
+from medmi.simulation.makers import StoredPairs
 from medmi.simulation.pairs import Extent, TrainingPairs
+from medmi.simulation.sources import Source
+from medmi.simulation.views import Views
 
 GRID = Grid((20, 24), [[2.0, 0, -19], [0, 2, -23], [0, 0, 1]])
+PAIRS = TrainingPairs(GRID, GRID, extent=Extent(10, 6), views=Views(5, 1, 0.1, True))
 
 
-def blobs(count: int, seed: int = 0) -> list[dict[str, torch.Tensor]]:
+def blobs(count: int, seed: int = 0) -> list[Source]:
     """Aligned pairs: the same few blobs bright in fixed and dark in moving."""
     source = torch.Generator().manual_seed(seed)
     points = GRID.points()
     pairs = []
     for _ in range(count):
         centres = 24 * torch.rand(4, 2, generator=source, dtype=torch.float64) - 12
-        image = torch.exp(-(points[..., None, :] - centres).square().sum(-1) / 40).sum(-1).float()[None]
-        pairs.append({"fixed": image, "moving": (image.max() - image) * 0.5})
+        image = torch.exp(-(points[..., None, :] - centres).square().sum(-1) / 40).sum(-1).float()
+        pairs.append(Source(image, (image.max() - image) * 0.5, (0, 0), GRID.shape))
     return pairs
 
 
+def aligned(count: int = 6, seed: int = 0, augmentation: Augmentation | None = None) -> RollingPairs:
+    """A small buffer of them."""
+    return RollingPairs(StoredPairs(blobs(count, seed), augmentation=augmentation), size=20, reuse=2, seed=seed)
+
+
 def batches(batch_size: int = 4, length: int = 3, count: int = 6, seed: int = 0) -> PairBatches:
-    pairs = TrainingPairs(GRID, SpatialTransformer(GRID, GRID), extent=Extent(10, 6))
-    return PairBatches(blobs(count, seed), pairs, batch_size, length, seed, Augmentation())
+    return PairBatches(aligned(count, seed, Augmentation()), PAIRS, batch_size, length, seed)
 
 
 def filled(network: torch.nn.Module, seed: int) -> torch.nn.Module:

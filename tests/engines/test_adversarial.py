@@ -10,11 +10,12 @@ import torch
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import AdversarialIterationEvents
 
-from medmi.engines.adversarial import Prediction, TrainingDiverged, supervised_loss
-from medmi.engines.options import AdversarialOptions, optimizer_for, warm_cosine
+from medmi.engines.adversarial import Prediction, TrainingDiverged, moved_once, supervised_loss
+from medmi.engines.options import AdversarialOptions, generator_optimizer, optimizer_for, warm_cosine
 from medmi.engines.stopping import error_mm
 from medmi.losses import MutualInformationLoss
 from medmi.simulation.threads import one_thread
+from medmi.spatial.replicate import resample_replicated
 from medmi.validation import InputError
 from tests.contracts.adversarial import GRID, batches, players, trainer, weights
 
@@ -67,10 +68,10 @@ def test_supervised_training_alone_lowers_the_error_and_leaves_the_discriminator
     training = trainer(options, max_epochs=8, stream=batches(8, 8), reconstruction=supervised_loss(GRID))
     training.players.generator_optimizer = torch.optim.Adam(training.players.generator.parameters(), 3e-3)
     held_out = [batches(16, 1, seed=5).batch(0)]
-    before = error_mm(training.players.generator, held_out, GRID)
+    before = error_mm(training.players.generator, held_out, (GRID, GRID))
     discriminator = [p.detach().clone() for p in training.players.discriminator.parameters()]
     training.run()
-    assert error_mm(training.players.generator, held_out, GRID) < 0.8 * before
+    assert error_mm(training.players.generator, held_out, (GRID, GRID)) < 0.8 * before
     assert all(torch.equal(a, b) for a, b in zip(discriminator, training.players.discriminator.parameters()))
 
 
@@ -92,12 +93,44 @@ def test_both_losses_add_up_by_their_weights():
     )
 
 
-def test_supervised_loss_is_the_corners_mean_distance():
+def test_supervised_loss_is_the_mean_distance_of_a_box_half_as_long():
+    """By a turn about the middle of angle a: 2 sin(a / 2) times the box's half diagonal, at every corner."""
+    identity, angle = torch.eye(3, dtype=torch.float64)[None], 0.3
+    turn = torch.linalg.matrix_exp(angle * torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 0]], dtype=torch.float64))
+    image = torch.zeros(1, 1, 20, 24)
+    expected = 2 * math.sin(angle / 2) * math.hypot(19, 23) / 2
+    assert float(supervised_loss(GRID)(Prediction(image, image, identity, turn[None]))) == pytest.approx(expected)
+
+
+def test_supervised_loss_of_a_shift_is_its_length():
     identity = torch.eye(3, dtype=torch.float64)[None]
     shifted = identity.clone()
     shifted[0, :2, 2] = torch.tensor([3.0, 4.0])
     image = torch.zeros(1, 1, 20, 24)
     assert float(supervised_loss(GRID)(Prediction(image, image, identity, shifted))) == pytest.approx(5)
+
+
+def test_a_second_pass_trains_on_what_the_first_has_moved():
+    """Of six samples the first half starts at the network's own result, and what is left to find is the rest."""
+    training = trainer(AdversarialOptions(second_pass=0.5), max_epochs=1)
+    generator = training.players.generator
+    torch.nn.init.constant_(generator.head.bias, 0.2)
+    part = batches(6, 1).batch(0)
+    moved = moved_once(training, part)
+    once = generator.matrix(part["fixed"][:3], part["moving"][:3], GRID).detach()
+    torch.testing.assert_close(moved["start"][:3], part["start"][:3] @ once)
+    assert all(torch.equal(moved[key][3:], part[key][3:]) for key in ("start", "truth", "moving"))
+    torch.testing.assert_close(moved["start"] @ moved["truth"], part["start"] @ part["truth"])
+    torch.testing.assert_close(moved["moving"], resample_replicated(part["source"], GRID, moved["start"], GRID))
+    assert not any(value.requires_grad for value in moved.values())
+    assert all(moved[key] is part[key] for key in ("fixed", "source", "registered_moving"))
+    training.run()
+    assert math.isfinite(float(training.state.output["loss"]))
+
+
+def test_without_a_second_pass_batches_stay():
+    part = batches(6, 1).batch(0)
+    assert moved_once(trainer(), part) is part
 
 
 def test_a_training_can_be_repeated_bit_for_bit():
@@ -121,6 +154,15 @@ def test_optimisers_suit_their_game():
     assert isinstance(clipped, torch.optim.RMSprop) and clipped.param_groups[0]["momentum"] == 0
     assert optimizer_for(network, AdversarialOptions("wgan"), 1e-4).param_groups[0]["betas"] == (0.0, 0.9)
     assert optimizer_for(network, AdversarialOptions("gan"), 1e-4).param_groups[0]["betas"] == (0.5, 0.999)
+
+
+def test_generators_keep_some_momentum_unless_their_critic_is_clipped():
+    network = torch.nn.Linear(2, 1)
+    alone = AdversarialOptions(adversarial_weight=0, reconstruction_weight=1)
+    betas = [generator_optimizer(network, o, 1e-4).param_groups[0]["betas"] for o in (alone, AdversarialOptions())]
+    assert betas == [(0.9, 0.999), (0.5, 0.9)]
+    clipped = generator_optimizer(network, AdversarialOptions("wgan", penalty=0, clip=0.01), 1e-4)
+    assert isinstance(clipped, torch.optim.RMSprop)
 
 
 def test_rates_rise_and_fall():
@@ -147,6 +189,8 @@ def test_rates_rise_and_fall():
         ({"penalty": 0.0}, "no clip"),
         ({"adversarial_weight": 0.0}, "nothing would be trained"),
         ({"reconstruction_weight": math.nan}, "reconstruction_weight"),
+        ({"second_pass": 1.5}, r"second_pass: 1\.5"),
+        ({"second_pass": math.nan}, "second_pass: nan"),
     ],
 )
 def test_bad_options_are_refused(settings, message):
@@ -171,5 +215,5 @@ def test_batches_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="multiple of n_critic=3"):
         trainer(AdversarialOptions(n_critic=3)).run()
     training = trainer(stream=[{"fixed": torch.zeros(1)}])
-    with pytest.raises(InputError, match="moving, truth, registered_fixed, registered_moving missing"):
+    with pytest.raises(InputError, match="moving, source, start, truth, registered_fixed, registered_moving missing"):
         training.run()

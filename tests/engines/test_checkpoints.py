@@ -67,6 +67,15 @@ def test_ctrl_c_saves_what_resumes_bit_for_bit(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed)))
 
 
+def test_a_complete_training_stays_as_it_is(tmp_path):
+    whole = trainer(max_epochs=2)
+    Checkpoints(tmp_path).run(whole)
+    again = trainer(max_epochs=2)
+    load_checkpoint(again, tmp_path / "checkpoint.pt")
+    Checkpoints(tmp_path).run(again)
+    assert again.state.iteration == 6 and all(torch.equal(a, b) for a, b in zip(weights(whole), weights(again)))
+
+
 def test_files_hold_no_code_and_replace_each_other_whole(tmp_path):
     training = trainer(max_epochs=1)
     Checkpoints(tmp_path / "new").run(training)

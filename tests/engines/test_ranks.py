@@ -17,7 +17,7 @@ from medmi.engines.batches import PairBatches
 from medmi.engines.options import AdversarialOptions
 from medmi.engines.ranks import average_gradients, averaged, rank_and_size
 from medmi.simulation.threads import one_thread
-from tests.contracts.adversarial import GRID, trainer, weights
+from tests.contracts.adversarial import GRID, PAIRS, aligned, trainer, weights
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -61,7 +61,7 @@ if __name__ == "__main__":
     torch.distributed.init_process_group("gloo")
     rank, size = rank_and_size()
     try:
-        PairBatches([{}], None, 3, 1)
+        PairBatches(aligned(), PAIRS, 3, 1)
         refused = ""
     except ValueError as error:
         refused = str(error)

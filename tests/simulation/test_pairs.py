@@ -12,10 +12,12 @@ from sklearn.metrics import roc_auc_score
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from medmi.grid import Grid
-from medmi.networks import ModernRegistrationDiscriminator, SpatialTransformer
+from medmi.networks import ModernRegistrationDiscriminator
 from medmi.simulation import HeadPhantom
 from medmi.simulation.pairs import Extent, TrainingPairs, random_motions
 from medmi.simulation.threads import one_thread
+from medmi.simulation.views import Share, Views
+from medmi.spatial.generators import generators
 from medmi.validation import InputError
 from tests.oracles.grids import SHAPES, oblique_grid
 
@@ -41,7 +43,10 @@ def test_rigid_motions_keep_within_their_extent(spatial_dims):
         degrees.append(np.degrees(Rotation.from_matrix(turn).magnitude()))
         shifts.append(np.linalg.norm(matrix[:-1, :-1] @ middle + matrix[:-1, -1] - middle))
     assert 14 < max(degrees) <= 15 + 1e-9 and 19 < max(shifts) <= 20 + 1e-9
-    assert np.mean(degrees) == pytest.approx(7.5, abs=0.5) and np.mean(shifts) == pytest.approx(10, abs=0.7)
+    # Uniform within a ball of k dimensions: the mean radius is k / (k + 1) of the largest.
+    turning = len(generators("rigid", spatial_dims)) - spatial_dims
+    assert np.mean(degrees) == pytest.approx(15 * turning / (turning + 1), abs=0.5)
+    assert np.mean(shifts) == pytest.approx(20 * spatial_dims / (spatial_dims + 1), abs=0.7)
 
 
 @pytest.mark.parametrize(
@@ -71,43 +76,36 @@ def test_the_seed_decides():
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def smooth(grid: Grid) -> torch.Tensor:
-    """A function of world points, so that it may be seen on any grid."""
-    x = grid.points() - torch.from_numpy(centre(grid))
-    return torch.exp(-x.square().sum(-1) / 60)[None, None] * (1 + 0.2 * x[..., 0])
-
-
 @pytest.mark.parametrize("spatial_dims", [2, 3])
-def test_the_truth_restores_the_image(spatial_dims):
+def test_the_truth_brings_starts_to_their_views(spatial_dims):
     grid = oblique_grid(SHAPES[spatial_dims])
-    transformer = SpatialTransformer(grid, grid)
-    pairs = TrainingPairs(grid, transformer, extent=Extent(8, 2))
-    moving, truth = pairs.unregistered(smooth(grid), seeded())
-    restored = transformer(moving, truth)
-    away = (moving - smooth(grid)).abs().mean()
-    kept = restored != 0
-    assert kept.double().mean() > 0.5
-    assert float((restored - smooth(grid))[kept].abs().mean()) < 0.2 * float(away)
+    pairs = TrainingPairs(grid, grid, extent=Extent(8, 2), views=Views(20, 3, 0.5, True))
+    poses = pairs.poses(torch.rand(3, 1, *grid.shape, generator=seeded()), seeded())
+    np.testing.assert_allclose((poses.start @ poses.truth).numpy(), poses.view.numpy(), atol=1e-9)
+    assert float((poses.start - poses.view).abs().max()) > 1
 
 
-def test_moving_images_may_lie_on_a_wider_grid():
+def test_sources_may_lie_on_a_wider_grid():
     grid = Grid((16, 16), torch.eye(3))
     wide = Grid((48, 48), [[1.0, 0, -16], [0, 1, -16], [0, 0, 1]])
-    pairs = TrainingPairs(grid, SpatialTransformer(grid, grid), SpatialTransformer(grid, wide), extent=Extent(20, 4))
-    moving, _ = pairs.unregistered(torch.ones(2, 1, 48, 48), seeded())
-    assert moving.shape == (2, 1, 16, 16) and float(moving.min()) == pytest.approx(1)
-    alike = TrainingPairs(grid, SpatialTransformer(grid, grid), extent=Extent(20, 4))
-    assert float(alike.unregistered(torch.ones(2, 1, 16, 16), seeded())[0].min()) == 0
+    pairs = TrainingPairs(grid, wide, extent=Extent(0, 4))
+    source = wide.points()[..., 0].float().repeat(2, 1, 1, 1)
+    poses = pairs.poses(source, seeded())
+    torch.testing.assert_close(pairs.shown(source, poses.view)[:, 0, :, 3], torch.arange(16.0).repeat(2, 1))
+    shifts = poses.start[:, 0, 2]
+    torch.testing.assert_close(
+        pairs.shown(source, poses.start)[:, 0, :, 3], torch.arange(16.0) + shifts[:, None].float()
+    )
 
 
-def test_a_registered_pair_is_resampled_and_masked_as_a_perfect_fake_is():
-    """With one motion for both, the registered example and the perfectly aligned fake are the same bits."""
+def test_one_rank_draws_its_part_of_all():
     grid = oblique_grid(SHAPES[2])
-    transformer = SpatialTransformer(grid, grid)
-    pairs = TrainingPairs(grid, transformer)
-    image = torch.rand(3, 1, *grid.shape, generator=seeded(1))
-    moving, truth = pairs.unregistered(image, seeded(2))
-    assert torch.equal(pairs.registered(image, seeded(2)), transformer(moving, truth))
+    pairs = TrainingPairs(grid, grid, views=Views(20, 3, 0.5, True))
+    images = torch.rand(6, 1, *grid.shape, generator=seeded())
+    whole = pairs.poses(images, seeded(1))
+    for rank in (0, 1):
+        part = pairs.poses(images[rank::2], seeded(1), Share(rank, 2))
+        assert torch.equal(part.start, whole.start[rank::2]) and torch.equal(part.truth, whole.truth[rank::2])
 
 
 def heads(grid: Grid, count: int, first: int) -> torch.Tensor:
@@ -133,7 +131,7 @@ def slices() -> tuple[Grid, torch.Tensor, torch.Tensor]:
 def area_under_curve(grid: Grid, train: torch.Tensor, test: torch.Tensor, alike: bool) -> float:
     """How well a small discriminator learns to tell registered examples from perfectly aligned fakes."""
     source = seeded(5)
-    pairs = TrainingPairs(grid, SpatialTransformer(grid, grid))
+    pairs = TrainingPairs(grid, grid, views=Views(15, 10, 0.2, True))
     critic = ModernRegistrationDiscriminator(2, widths=(8, 16, 32), cells=2)
     with torch.no_grad():
         for parameter in critic.parameters():
@@ -144,10 +142,13 @@ def area_under_curve(grid: Grid, train: torch.Tensor, test: torch.Tensor, alike:
     def scores(images: torch.Tensor) -> torch.Tensor:
         images = images[torch.randperm(32, generator=source)]
         fixed, moving = images[:, :1], images[:, 1:]
-        unregistered, truth = pairs.unregistered(moving[16:], source)
-        fakes = pairs.resample(unregistered, truth)
-        real = pairs.registered(moving[:16], source) if alike else moving[:16]
-        return critic(fixed, torch.cat([real, fakes]))
+        poses = pairs.poses(fixed, source)
+        fakes = pairs.shown(moving[16:], (poses.start @ poses.truth)[16:])
+        if alike:
+            seen, real = pairs.shown(fixed, poses.view), pairs.shown(moving[:16], poses.view[:16])
+        else:
+            seen, real = torch.cat([fixed[:16], pairs.shown(fixed[16:], poses.view[16:])]), moving[:16]
+        return critic(seen, torch.cat([real, fakes]))
 
     for _ in range(80):
         optimiser.zero_grad()
@@ -175,9 +176,7 @@ def test_bad_extents_are_refused(name, value):
 
 def test_bad_input_is_refused():
     grid = oblique_grid(SHAPES[2])
-    pairs = TrainingPairs(grid, SpatialTransformer(grid, grid))
-    for method in (pairs.unregistered, pairs.registered):
-        with pytest.raises(InputError, match="moving: shape"):
-            method(torch.zeros(1, 19, 23), seeded())
+    with pytest.raises(InputError, match="fixed: shape"):
+        TrainingPairs(grid, grid).poses(torch.zeros(1, 19, 23), seeded())
     with pytest.raises(InputError, match="did you mean 'rigid'"):
         random_motions(1, "rigd", grid, Extent(), seeded())

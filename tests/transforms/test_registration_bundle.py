@@ -51,12 +51,15 @@ def test_inference_is_the_network_then_mutual_information(tmp_path):
     assert read_image(tmp_path / "out" / "moving" / "moving_moved.nii.gz").shape == fixed.shape
 
 
-def test_the_weights_are_those_of_the_configuration():
-    config = parse_config((BUNDLE / "configs" / "train.yaml").read_bytes())
-    predictor = RegistrationPredictor.load(NETWORK)
+@pytest.mark.parametrize(("name", "adversarial"), [("", False), ("_adversarial", True)])
+def test_the_weights_are_those_of_their_configuration(name, adversarial):
+    config = parse_config((BUNDLE / "configs" / f"train{name}.yaml").read_bytes())
+    path = BUNDLE / "models" / f"network{name}.pt"
+    predictor = RegistrationPredictor.load(path)
     assert predictor.architecture == config.network and predictor.modalities == config.data.modalities
-    assert NETWORK.stat().st_size < 20 * 2**20
-    assert config.adversarial.adversarial_weight == 0 and config.reconstruction == "supervised"
+    assert path.stat().st_size < 20 * 2**20
+    assert config.reconstruction == ("none" if adversarial else "supervised")
+    assert (config.adversarial.adversarial_weight > 0) == adversarial
 
 
 def test_the_network_takes_one_tensor_and_gives_one():
