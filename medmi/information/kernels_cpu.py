@@ -10,23 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import numba
 import numpy as np
 import torch
+
+from medmi.spatial.compiled import compiled
 
 PARTS = 4
 FEW = 1 << 16
 """Voxels under which a second thread costs more than it saves."""
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``numba.njit`` with the machine code kept on disk, or in memory alone where no folder can be written."""
-    try:
-        return numba.njit(function, cache=True, nogil=True, error_model="numpy")
-    except RuntimeError:  # numba found no writable place for its cache
-        return numba.njit(function, nogil=True, error_model="numpy")
 
 
 @compiled

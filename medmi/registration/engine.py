@@ -39,7 +39,7 @@ class Request:
         start: ``auto`` for a search, a name of ``STARTS``, or a transform.
         plan: sizes.
         seed: of every random draw.
-        threads: that share the poses of the search.
+        threads: that share the poses of each evaluation.
         on_progress: called with the share of the work done, 0 to 1.
     """
 

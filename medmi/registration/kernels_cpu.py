@@ -8,21 +8,11 @@ hold, because neither calls nor small arrays are free inside them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
+from medmi.spatial.compiled import compiled
+
 Array = np.ndarray
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``numba.njit`` with the machine code kept on disk, or in memory alone where no folder can be written."""
-    try:
-        return numba.njit(function, cache=True, nogil=True, error_model="numpy")
-    except RuntimeError:  # numba found no writable place for its cache
-        return numba.njit(function, nogil=True, error_model="numpy")
 
 
 @compiled

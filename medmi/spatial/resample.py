@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from medmi.grid import Grid, apply_affine
 from medmi.spatial.base import SpatialTransform
+from medmi.spatial.kernels_cpu import resample_through_matrix
 from medmi.spatial.linear import LinearTransform, apply_projective
 from medmi.validation import choose
 
@@ -35,7 +36,11 @@ def resample(
     Returns:
         float32 ``(C, *fixed_grid.shape)``; zero where T(x) is more than half a voxel outside the moving grid.
     """
-    sampler = choose(interpolation, INTERPOLATIONS, "interpolation")(image.float())
+    make_sampler = choose(interpolation, INTERPOLATIONS, "interpolation")
+    if interpolation == "linear" and isinstance(transform, LinearTransform) and _plain(image, transform.matrix):
+        matrix = moving_grid.inverse @ transform.matrix.detach() @ fixed_grid.affine
+        return resample_through_matrix(image.detach().float(), matrix, fixed_grid)
+    sampler = make_sampler(image.float())
     size = torch.tensor(moving_grid.shape, dtype=torch.float64, device=image.device)
     shape = (image.shape[0], fixed_grid.shape[0], _rest(fixed_grid))
     out = torch.empty(shape, dtype=torch.float32, device=image.device)
@@ -45,6 +50,12 @@ def resample(
         # Filled, not multiplied: NaN times zero is NaN.
         out[:, rows] = values.masked_fill(~inside, 0).reshape(image.shape[0], -1, out.shape[2])
     return out.reshape(-1, *fixed_grid.shape)
+
+
+def _plain(*tensors: torch.Tensor) -> bool:
+    """Whether all lie in main memory and none asks for a gradient."""
+    asked = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return not asked and all(tensor.device.type == "cpu" for tensor in tensors)
 
 
 def _rest(grid: Grid) -> int:

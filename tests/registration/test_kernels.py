@@ -195,16 +195,6 @@ def test_each_pose_gives_the_same_bits_alone_and_in_a_batch():
             np.testing.assert_array_equal(one[0], many[b])
 
 
-def test_compiled_works_where_no_cache_can_be_written(monkeypatch):
-    def refuse(*args, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return args[0]
-
-    monkeypatch.setattr(kernels_cpu.numba, "njit", refuse)
-    assert kernels_cpu.compiled(abs) is abs
-
-
 @pytest.mark.parametrize("shape", [(5, 7, 3), (9, 4, 1)])
 def test_pick_is_a_search_in_the_cumulative_chances(shape):
     rng = np.random.default_rng(3)
