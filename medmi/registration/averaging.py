@@ -31,7 +31,7 @@ POOL = 32
 CURVATURE_PAIRS = 18
 # At rest: the means of the second and the last third of the steps differ by less than this share of the radius. Looked at every
 # so many steps, from three times as many on.
-REST, LOOK = 0.06, 8
+REST, LOOK = 0.06, 6
 
 
 @dataclass(frozen=True)
