@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+from peer_pairs import MOST_POINTS, MOTIONS
 from scipy.spatial.transform import Rotation
 
 from medmi.io.itk import from_sitk, to_sitk
@@ -22,16 +23,6 @@ from medmi.simulation.ultrasound import simulate_ultrasound
 
 Array = np.ndarray
 T1_ALONE = [f"STS_{k:03d}" for k in (3, 4, 6, 8, 12, 25, 26, 29, 34, 36, 38, 40)]
-MOTIONS = {
-    "10": (10, 10),
-    "20": (20, 20),
-    "30": (30, 30),
-    "45": (45, 40),
-    "60": (60, 60),
-    "90": (90, 40),
-    "180": (180, 40),
-}
-MOST_POINTS = 2000
 # How far a rigid registration from the headers moves the corners of the tumour box, mm: T1 onto CT, PET onto CT.
 MOVED_MM = {
     "STS_002": (4.0, 6.4),

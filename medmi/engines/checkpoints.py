@@ -15,6 +15,7 @@ import torch
 
 from medmi.engines.adversarial import AdversarialRegistrationTrainer
 from medmi.engines.ranks import rank_and_size
+from medmi.io.tensor_files import read_tensors
 from medmi.validation import InputError
 
 __all__ = ["Checkpoints", "load_checkpoint", "save_checkpoint"]
@@ -80,12 +81,7 @@ def load_checkpoint(trainer: AdversarialRegistrationTrainer, path: str | os.Path
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a checkpoint of a training")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{path}: is damaged or no checkpoint ({type(error).__name__})") from error
+    state = read_tensors(path, "checkpoint", "a checkpoint of a training")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path}: is no checkpoint of an adversarial training of format {FORMAT}")
     return state

@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from medmi.grid import Grid
+from medmi.io.tensor_files import read_tensors
 from medmi.networks.registration import PairGenerator
 from medmi.networks.registration_architecture import Architecture
 from medmi.networks.registration_passes import passed_poses
@@ -143,12 +144,7 @@ class StackedPairNetwork(nn.Module):
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give a network file that a training wrote")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(f"{path}: is damaged or no network file ({type(error).__name__})") from error
+    state = read_tensors(path, "network file", "a network file that a training wrote")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         hint = "; a training's checkpoint.pt resumes it, network.pt registers" if isinstance(state, dict) else ""
         raise InputError(f"{path}: is no network file{hint}")
