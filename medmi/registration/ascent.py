@@ -1,8 +1,8 @@
 """Ascent: several poses climb one objective together, each by its own quasi-Newton steps on the Lie group.
 
-Poses move as ``P <- P exp(sum_i s_i G_i)``: every step is taken in the tangent space of the current pose, so that a rigid pose stays
-rigid and no derivative of the exponential is needed. Generators are scaled so that a unit step moves the far corner of the fixed
-grid by 1 mm. The inverse Hessian is BFGS's (Nocedal & Wright, Numerical Optimization, 2006, Eq. 6.17).
+Every step is taken in the tangent space of the current pose (see :mod:`medmi.registration.motion`). Generators are scaled so that a unit
+step moves the far corner of the fixed grid by 1 mm. The inverse Hessian is BFGS's (Nocedal & Wright, Numerical Optimization, 2006, Eq.
+6.17). Who rests is not evaluated again.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
+from medmi.registration.motion import moved_along, tangent
 from medmi.registration.objective import Scores
-from medmi.spatial.matrix_exp import matrix_exp
 
 Array = np.ndarray
 Climbable = Callable[[Array], Scores]
 LEAST_OVERLAP = 0.1
 SHRINK = 0.35
 CURVATURE = 1e-8
+# Evaluations after which only the leaders climb on, where that is asked.
+TRIAL = 10
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Climbers:
         inverse_hessians: ``(B, t, t)`` of minus the similarity, in mm squared per unit of similarity.
         lengths: share of the quasi-Newton step that is tried next, ``(B,)``.
         moved: length of the last step in mm, ``(B,)``.
-        evaluations: so far.
+        resting: ``(B,)``: after two short steps running, for along a narrow ridge one means little, or given up.
     """
 
     poses: Array
@@ -41,7 +42,32 @@ class Climbers:
     inverse_hessians: Array
     lengths: Array
     moved: Array
-    evaluations: int = 1
+    resting: Array
+
+    def rows(self, index: Array) -> Climbers:
+        """Some of them."""
+        return _rowwise(lambda a: a[index], self)
+
+    def written(self, index: Array, rows: Climbers) -> Climbers:
+        """All of them with ``rows`` in place of some."""
+
+        def write(old: Array, new: Array) -> Array:
+            out = old.copy()
+            out[index] = new
+            return out
+
+        return _rowwise(write, self, rows)
+
+
+def _rowwise(change: Callable[..., Array], *climbers: Climbers) -> Climbers:
+    """Climbers whose arrays are changed alike."""
+    scores = [vars(c.scores).values() for c in climbers]
+    rest = [[v for k, v in vars(c).items() if k not in ("poses", "scores")] for c in climbers]
+    return Climbers(
+        change(*[c.poses for c in climbers]),
+        Scores(*[change(*columns) for columns in zip(*scores)]),
+        *[change(*columns) for columns in zip(*rest)],
+    )
 
 
 def ascend(
@@ -51,6 +77,7 @@ def ascend(
     steps: int,
     first_step: float,
     on_step: Callable[[Scores], None] | None = None,
+    leaders: int | None = None,
 ) -> tuple[Climbers, bool]:
     """Climb from ``poses (B, 4, 4)`` along ``basis (t, 4, 4)``.
 
@@ -58,67 +85,65 @@ def ascend(
         objective: what is maximised.
         poses: where to start.
         basis: scaled generators.
-        steps: most evaluations.
+        steps: most evaluations of each.
         first_step: mm; no step is longer than twice this.
         on_step: called with the current scores after each evaluation.
+        leaders: how many, by merit, climb on after ``TRIAL`` evaluations; None for all.
 
     Returns:
-        The climbers at their best poses, and whether all came to rest: two steps running under a hundredth of the first.
+        The climbers at their best poses, and whether all came to rest.
     """
     climbers = _start(objective, poses, basis, first_step)
-    while climbers.evaluations < steps:
-        before = climbers.moved
-        _step(objective, climbers, basis, first_step)
+    for evaluations in range(1, steps):
+        if evaluations == TRIAL and leaders is not None:
+            order = np.argsort(-np.nan_to_num(climbers.scores.merit, nan=-np.inf), kind="stable")
+            climbers.resting[order[leaders:]] = True
+        awake = np.flatnonzero(~climbers.resting)
+        if not len(awake):
+            return climbers, True
+        climbers = climbers.written(awake, _stepped(objective, climbers.rows(awake), basis, first_step))
         if on_step is not None:
             on_step(climbers.scores)
-        # Along a narrow ridge one short step means little.
-        if bool((np.maximum(before, climbers.moved) < 0.01 * first_step).all()):
-            return climbers, True
-    return climbers, False
-
-
-def tangent(gradient: Array, poses: Array, basis: Array) -> Array:
-    """dS/ds ``(B, t)`` at s = 0 from dS/dpose ``(B, 4, 4)``."""
-    return np.einsum("bij,bik,tkj->bt", gradient, poses, basis, optimize=False)
-
-
-def moved_along(poses: Array, steps: Array, basis: Array) -> Array:
-    """``P exp(sum_i s_i G_i)`` for steps ``(B, t)``."""
-    return poses @ matrix_exp(torch.from_numpy(np.einsum("bt,tij->bij", steps, basis))).numpy()
+    return climbers, bool(climbers.resting.all())
 
 
 def _start(objective: Climbable, poses: Array, basis: Array, first_step: float) -> Climbers:
-    scores = objective(poses)
+    scores, count = objective(poses), len(poses)
     slope = np.linalg.norm(tangent(scores.gradient, poses, basis), axis=1)
     curvature = _identity(first_step / np.maximum(slope, 1e-30), len(basis))
-    return Climbers(poses.copy(), scores, curvature, np.ones(len(poses)), np.full(len(poses), first_step))
+    moved = np.full(count, first_step)
+    return Climbers(poses.copy(), scores, curvature, np.ones(count), moved, np.zeros(count, bool))
 
 
 def _identity(scale: Array, size: int) -> Array:
     return np.eye(size) * scale[:, None, None]
 
 
-def _step(objective: Climbable, climbers: Climbers, basis: Array, first_step: float) -> None:
+def _stepped(objective: Climbable, climbers: Climbers, basis: Array, first_step: float) -> Climbers:
     here = tangent(climbers.scores.gradient, climbers.poses, basis)
-    step = np.einsum("bij,bj->bi", climbers.inverse_hessians, here)
+    inverse = climbers.inverse_hessians
+    step = np.einsum("bij,bj->bi", inverse, here)
     downhill = (step * here).sum(1) <= 0
     if downhill.any():
         reset = _identity(first_step / np.maximum(np.linalg.norm(here, axis=1), 1e-30), len(basis))
-        climbers.inverse_hessians[downhill] = reset[downhill]
-        step = np.einsum("bij,bj->bi", climbers.inverse_hessians, here)
+        inverse = np.where(downhill[:, None, None], reset, inverse)
+        step = np.einsum("bij,bj->bi", inverse, here)
     length = np.linalg.norm(step, axis=1)
     step *= (climbers.lengths * np.minimum(1, 2 * first_step / np.maximum(length, 1e-30)))[:, None]
     poses = moved_along(climbers.poses, step, basis)
     scores = objective(poses)
     there = tangent(scores.gradient, poses, basis)
-    climbers.inverse_hessians = _updated(climbers.inverse_hessians, step, here - there)
     # NaN compares false: a pose without a finite score is never taken.
     better = (scores.similarity > climbers.scores.similarity) & (scores.overlap >= LEAST_OVERLAP)
-    climbers.moved = np.linalg.norm(step, axis=1)
-    climbers.lengths = np.where(better, 1.0, climbers.lengths * SHRINK)
-    climbers.poses = np.where(better[:, None, None], poses, climbers.poses)
-    climbers.scores = _chosen(better, scores, climbers.scores)
-    climbers.evaluations += 1
+    moved = np.linalg.norm(step, axis=1)
+    return Climbers(
+        np.where(better[:, None, None], poses, climbers.poses),
+        _chosen(better, scores, climbers.scores),
+        _updated(inverse, step, here - there),
+        np.where(better, 1.0, climbers.lengths * SHRINK),
+        moved,
+        np.maximum(climbers.moved, moved) < 0.01 * first_step,
+    )
 
 
 def _chosen(better: Array, new: Scores, old: Scores) -> Scores:

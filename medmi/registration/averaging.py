@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmi.registration.ascent import Climbable, moved_along, tangent
+from medmi.registration.ascent import Climbable
+from medmi.registration.motion import moved_along, tangent
 from medmi.registration.objective import Scores
 
 Array = np.ndarray
@@ -26,9 +27,9 @@ LEAST_CURVATURE = 0.05
 # Where the similarity is flat altogether.
 TINY = 1e-30
 # Sets of points that the steps take in turn: drawing one takes as long as an evaluation.
-POOL = 32
+POOL = 16
 # Pairs of evaluations that measure the curvature, beside one for each parameter.
-CURVATURE_PAIRS = 18
+CURVATURE_PAIRS = 6
 # At rest: the means of the second and the last third of the steps differ by less than this share of the radius. Looked at every
 # so many steps, from three times as many on.
 REST, LOOK = 0.06, 6

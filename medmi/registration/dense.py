@@ -28,7 +28,6 @@ DENSE_TERMS: dict[str, Callable[[], nn.Module]] = {
     "mind": ModalityIndependentDescriptorLoss,
     "lc2": lambda: CorrelationOfLinearCombinationLoss(kernel_size=5),
 }
-MARKS = 100
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class DenseObjective:
         moving, moving_inside: likewise, on the moving grid.
         to_world: ``(4, 4)`` fixed index to fixed world minus the centre.
         to_index: ``(4, 4)`` moving world to moving index.
-        points: ``(n, 3)`` centred world points that tell poses apart.
+        points: ``(3, n)`` centred world points that tell poses apart.
     """
 
     loss: nn.Module
@@ -114,7 +113,7 @@ def make_dense_objective(
         _mask(moving, spatial_dims),
         to_world,
         np.linalg.inv(moving.to_world),
-        (corners @ to_world[:3, :3].T + to_world[:3, 3])[:: max(1, len(corners) // MARKS)],
+        (corners @ to_world[:3, :3].T + to_world[:3, 3]).T,
     )
 
 

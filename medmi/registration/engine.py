@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from torch import nn
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
 from medmi.registration.averaging import refine
-from medmi.registration.dense import MARKS, DenseObjective, make_dense_objective
+from medmi.registration.dense import DenseObjective, make_dense_objective
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import FAMILY_BY_LEVEL, SCALES, lift_point, scaled_basis
-from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct
-from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_from, lift, lower, pyramid
+from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
+from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_sets, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.neural_objective import CriticObjective
 from medmi.registration.objective import Objective, Scores, make_objective
@@ -26,6 +27,8 @@ from medmi.spatial.linear import LinearTransform
 
 # Of the points of the last level fewer lie at edges than before: edges capture best, but noise and cropping weigh more there.
 REFINED_FOREGROUND = 0.2
+# Sets of points of the last level that are drawn at once.
+SETS = 8
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Run:
     rng: np.random.Generator
     history: list[dict[str, float]] = field(default_factory=list)
 
-    @property
+    @cached_property
     def centre(self) -> Array:
         return lift_point(self.problem)
 
@@ -164,7 +167,8 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
         objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims)
     poses = _best(objective, poses, stage) if level else poses
     first_step = stage.first_step * stage.spacing
-    climbers, rested = ascend(objective, poses, run.basis(level), stage.steps, first_step, run.record(level))
+    leaders = max(1, stage.poses // 3)
+    climbers, rested = ascend(objective, poses, run.basis(level), stage.steps, first_step, run.record(level), leaders)
     return Summit(climbers.poses, climbers.scores, objective, rested)
 
 
@@ -176,14 +180,19 @@ def _refined(run: Run, term: Term, level: int, poses: Array) -> Summit:
     fixed, _ = run.levels[level]
     cumulative = chances(fixed, REFINED_FOREGROUND)
 
+    waiting: list[Drawn] = []
+    objectives: list[Objective] = []
+
     def drawn() -> Objective:
-        return run.objective_of(term, level, draw_from(fixed, cumulative, stage.points, run.rng))
+        if not waiting:
+            waiting.extend(draw_sets(fixed, cumulative, (SETS, stage.points), run.rng))
+        objectives.append(run.objective_of(term, level, waiting.pop()))
+        return objectives[-1]
 
     end = refine(drawn, start, run.basis(level), stage.steps, stage.spacing, run.rng, run.record(level))
-    objective = drawn()
-    scores = objective(end.pose[None])
+    scores = objectives[0](end.pose[None])
     run.record(level)(scores)
-    return Summit(end.pose[None], scores, objective, end.rested)
+    return Summit(end.pose[None], scores, objectives[0], end.rested)
 
 
 def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array) -> Summit:
@@ -227,18 +236,13 @@ def _search(run: Run, given: Array) -> Array:
     order = np.argsort(-few(poses, gradient=False).merit, kind="stable")[: max(stage.poses, len(poses) // 4)]
     poses = np.concatenate([poses[:1], poses[order[order != 0]]])
     merits = many(poses, gradient=False).merit
-    kept = distinct(poses, merits, _marks(many), stage.poses, 2 * stage.spacing)
+    kept = distinct(poses, merits, marks(many.points), stage.poses, 2 * stage.spacing)
     return poses[kept if 0 in kept else [*kept, 0]]
 
 
 def _best(objective: Objective | DenseObjective, poses: Array, stage: Stage) -> Array:
     merits = np.nan_to_num(objective(poses, gradient=False).merit, nan=-np.inf)
-    return poses[distinct(poses, merits, _marks(objective), stage.poses, stage.spacing / 2)]
-
-
-def _marks(objective: Objective | DenseObjective | CriticObjective) -> Array:
-    """Points from all over the fixed image that tell poses apart."""
-    return objective.points[:: max(1, len(objective.points) // MARKS)]
+    return poses[distinct(poses, merits, marks(objective.points), stage.poses, stage.spacing / 2)]
 
 
 def _solution(run: Run, summit: Summit, given: Array) -> Solution:
@@ -273,7 +277,7 @@ def _evidence(run: Run, pose: Array) -> Evidence | None:
 
 def _near(run: Run, summit: Summit, pose: Array, given: Array) -> bool:
     """Whether two poses agree within a voxel of the last level: nearer than that, which scores higher is chance."""
-    apart = distinct(np.stack([pose, given]), np.zeros(2), _marks(summit.objective), 2, run.stages[-1].spacing)
+    apart = distinct(np.stack([pose, given]), np.zeros(2), marks(summit.objective.points), 2, run.stages[-1].spacing)
     return len(apart) == 1
 
 

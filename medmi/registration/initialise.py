@@ -11,6 +11,7 @@ from medmi.registration.levels import Array, Volume
 
 # Irrational numbers of the super-Fibonacci spiral (Alexa, CVPR 2022, Eq. 9): low-discrepancy sampling of the rotation group.
 PHI, PSI = 2**0.5, 1.533751168755204288118041
+MARKS = 100
 
 
 def rotations(count: int, spatial_dims: int) -> Array:
@@ -107,13 +108,21 @@ def candidates(volumes: tuple[Volume, Volume], given: Array, centre: Array, sear
     return np.concatenate([shifted(here, reach / 2, dims), *spread, *around])
 
 
+def marks(points: Array) -> Array:
+    """About a hundred ``(n, 3)`` from all over ``points (3, N)``, which tell poses apart."""
+    return points[:, :: max(1, points.shape[1] // MARKS)].T
+
+
 def distinct(poses: Array, merits: Array, points: Array, count: int, apart: float) -> list[int]:
     """Indices of the best ``count`` poses of which no two agree within ``apart`` mm (root mean square) over ``points (n, 3)``."""
-    images = np.einsum("bij,nj->bni", poses[:, :3, :3], points) + poses[:, None, :3, 3]
+    homogeneous = np.append(points, np.ones((len(points), 1)), 1)
+    # |D x|^2 over the points is the trace of D M D^T with their second moments M = R R^T.
+    values, vectors = np.linalg.eigh(homogeneous.T @ homogeneous / len(points))
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    images = (poses[:, :3] @ root).reshape(len(poses), -1)
     kept: list[int] = []
     for k in np.argsort(-merits, kind="stable"):
-        near = [np.sqrt(((images[k] - images[j]) ** 2).sum(-1).mean()) < apart for j in kept]
-        if not any(near):
+        if not kept or np.square(images[kept] - images[k]).sum(1).min() >= apart**2:
             kept.append(int(k))
         if len(kept) == count:
             break

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from medmi.information.bounds import MovingAverage, moving_average_donsker_varadhan
 from medmi.information.pairs import derangements, score_pairs
 from medmi.networks.critics import StatisticsNetwork
-from medmi.registration.ascent import moved_along, tangent
 from medmi.registration.levels import Array
+from medmi.registration.motion import moved_along, tangent
 from medmi.registration.neural_objective import LEAST_PAIRS, Pairs, Pool, whitened_basis
 
 # How much of the last step's direction is kept, how long the size of gradients is remembered, and the weight of the newest batch in MINE's
@@ -88,7 +88,7 @@ class JointAscent:
         return Batch(value, sum(p.overlap for p in pairs) / len(pairs))
 
     def _drawn(self, pool: Pool, pose: Array, count: int) -> Pairs:
-        return pool.look_up(pose, torch.randint(len(pool.points), (count,), generator=self.generator).numpy())
+        return pool.look_up(pose, torch.randint(pool.points.shape[1], (count,), generator=self.generator).numpy())
 
     def _bound(self, group: list[int], sizes: list[int], fixed: Tensor, moving: Tensor) -> Tensor:
         """Mean over levels of each one's bound, from one call of the critic; pairs are re-paired within their level."""

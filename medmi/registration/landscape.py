@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from medmi.registration import kernels_cpu
-from medmi.registration.ascent import moved_along
 from medmi.registration.evidence import Evidence, derivatives_of
 from medmi.registration.levels import Array
+from medmi.registration.motion import moved_along
 from medmi.registration.objective import Objective
 
 # Slabs along each axis, by dimension: 16 regions in the plane, 27 in space.
@@ -42,7 +42,7 @@ def held_share(objective: Objective, pose: Array, spatial_dims: int) -> float:
     independence so that no unseen pair of intensities decides alone.
     """
     values, inside = _moved(objective, pose[None])
-    cells = regions_of(objective.points, ACROSS[spatial_dims])
+    cells = regions_of(objective.points.T, ACROSS[spatial_dims])
     first = np.stack(np.unravel_index(cells, (ACROSS[spatial_dims],) * spatial_dims)).sum(0) % 2 == 0
     held = 0.0
     for learnt in (first, ~first):
@@ -54,9 +54,9 @@ def held_share(objective: Objective, pose: Array, spatial_dims: int) -> float:
 
 
 def _moved(objective: Objective, poses: Array) -> tuple[Array, Array]:
-    """Moving values ``(B, N, C)`` and inside ``(B, N)`` at the objective's points."""
-    batch, count, moving = len(poses), len(objective.points), objective.moving
-    values = np.empty((batch, count, len(moving.voxels)), np.float32)
+    """Moving values ``(B, C, N)`` and inside ``(B, N)`` at the objective's points."""
+    batch, count, moving = len(poses), objective.points.shape[1], objective.moving
+    values = np.empty((batch, len(moving.voxels), count), np.float32)
     inside = np.empty((batch, count), np.uint8)
     no_slopes = np.empty((0, 0, 0, 0), np.float32)
     matrices = objective.to_index @ poses
@@ -67,7 +67,7 @@ def _moved(objective: Objective, poses: Array) -> tuple[Array, Array]:
 def _ratios(objective: Objective, values: Array, inside: Array) -> Array:
     """``p(x, y) / (p(x) p(y))`` over the points inside, ``(B, C, bins, bins)``."""
     samples = objective.samples
-    tables = np.empty((len(values), values.shape[2], samples.bins, samples.bins))
+    tables = np.empty((*values.shape[:2], samples.bins, samples.bins))
     kernels_cpu.histogram(values, inside, samples.positions, samples.low, samples.scale, tables)
     tables /= np.maximum(inside.sum(1), 1)[:, None, None, None]
     unrelated = tables.sum(-1, keepdims=True) * tables.sum(-2, keepdims=True)
@@ -75,10 +75,10 @@ def _ratios(objective: Objective, values: Array, inside: Array) -> Array:
 
 
 def _looked_up(objective: Objective, tables: Array, values: Array) -> Array:
-    """Values ``(N,)`` of ``tables (C, bins, bins)`` at the fixed and moving ``values (N, C)``, summed over channels."""
+    """Values ``(N,)`` of ``tables (C, bins, bins)`` at the fixed and moving ``values (C, N)``, summed over channels."""
     samples = objective.samples
-    columns = np.clip((values - samples.low) * samples.scale, 0, samples.bins - 1)
-    rows = zip(tables, samples.positions.T, columns.T)
+    columns = np.clip((values - samples.low[:, None]) * samples.scale[:, None], 0, samples.bins - 1)
+    rows = zip(tables, samples.positions, columns)
     return np.sum([_bilinear(table, row, column) for table, row, column in rows], axis=0)
 
 
@@ -103,10 +103,10 @@ def regions_of(points: Array, across: int) -> Array:
 
 def regional_information(objective: Objective, poses: Array, spatial_dims: int) -> Array:
     """What each region adds to the merit of each pose, ``(B, R)``."""
-    regions = np.unique(regions_of(objective.points, ACROSS[spatial_dims]), return_inverse=True)[1]
+    regions = np.unique(regions_of(objective.points.T, ACROSS[spatial_dims]), return_inverse=True)[1]
     count = int(regions.max()) + 1
     information = point_information(objective, poses)
-    return np.stack([np.bincount(regions, row, count) for row in information]) / len(objective.points)
+    return np.stack([np.bincount(regions, row, count) for row in information]) / objective.points.shape[1]
 
 
 def significance(differences: Array) -> Array:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from medmi.grid import Grid
-from medmi.registration import kernels_cpu
+from medmi.registration import drawing_cpu, kernels_cpu
 from medmi.registration.problem import Side
 from medmi.spatial.pyramid import shrink, shrink_factors
 
 Array = np.ndarray
 RANGE_PERCENTILES = (0.5, 99.9)
-RANGE_VOXELS = 60_000
+RANGE_VOXELS, CAP_VOXELS = 60_000, 10_000
 NO_MASK = np.zeros((0, 0, 0), np.uint8)
 
 
@@ -41,6 +41,15 @@ class Volume:
         """Means and variances ``(C,)`` of all voxels, float64."""
         rows = self.voxels.reshape(len(self.voxels), -1)
         return rows.mean(1, dtype=np.float64), rows.var(1, dtype=np.float64)
+
+    @cached_property
+    def steepness(self) -> Array:
+        """Steps from each voxel to its neighbours as shares of the range, summed over axes and channels, ``(X, Y, Z)`` float32; 0
+        outside the mask."""
+        out = np.zeros(self.voxels.shape[1:], np.float32)
+        for channel, low, high in zip(self.voxels, self.low, self.high):
+            drawing_cpu.steepen(channel, low, high, out)
+        return out * self.mask if self.mask.size else out
 
 
 def lift(matrix: torch.Tensor) -> Array:
@@ -110,10 +119,27 @@ def robust_range(voxels: Array, mask: Array) -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Points of the fixed image: ``points (N, 3)`` world mm, ``values (N, C)``."""
+    """Points of a fixed level.
 
-    points: Array
+    Attributes:
+        index: ``(3, N)`` float32, in voxels.
+        values: ``(C, N)`` float32.
+        to_world: ``(4, 4)`` index to world.
+    """
+
+    index: Array
     values: Array
+    to_world: Array
+
+    @property
+    def points(self) -> Array:
+        """``(3, N)`` world mm, float64."""
+        return self.to_world[:3, :3] @ self.index.astype(np.float64) + self.to_world[:3, 3:]
+
+    def centred(self, centre: Array) -> Array:
+        """``(3, N)`` float32, world mm minus the centre."""
+        rest = (self.to_world[:3, 3] - centre).astype(np.float32)
+        return self.to_world[:3, :3].astype(np.float32) @ self.index + rest[:, None]
 
 
 FOREGROUND = 0.4
@@ -125,46 +151,31 @@ def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float
     A share ``foreground`` of them goes by gradient magnitude, capped at its own 80th percentile; the rest is spread evenly, so that flat
     regions keep theirs.
     """
-    return draw_from(volume, chances(volume, foreground), count, rng)
+    return draw_sets(volume, chances(volume, foreground), (1, count), rng)[0]
 
 
-def draw_from(volume: Volume, cumulative: Array, count: int, rng: np.random.Generator) -> Drawn:
-    """:func:`draw` with the :func:`chances` at hand, for one who draws often."""
-    heights = (np.arange(count) + rng.random(count)) * (cumulative[-1] / count)
-    index = np.empty((count, 3), np.float32)
-    kernels_cpu.pick(cumulative, heights, rng.random((count, 3)) - 0.5, volume.voxels.shape[1:], index)
-    values = np.empty((1, count, len(volume.voxels)), np.float32)
-    inside = np.empty((1, count), np.uint8)
-    kernels_cpu.sample(
-        volume.voxels, NO_MASK, np.eye(4)[None], index, values, np.empty((0, 0, 0, 0), np.float32), inside
-    )
-    world = index.astype(np.float64) @ volume.to_world[:3, :3].T + volume.to_world[:3, 3]
-    return Drawn(world, values[0])
+def draw_sets(volume: Volume, cumulative: Array, size: tuple[int, int], rng: np.random.Generator) -> list[Drawn]:
+    """Sets of points, ``size = (how many sets, points of each)``, by :func:`chances`; stratified over all of them together too."""
+    voxels, index = np.empty(size, np.uint32), np.empty((size[0], 3, size[1]), np.float32)
+    drawing_cpu.pick(cumulative, rng.random(size[0] * size[1], np.float32), voxels)
+    for row, drawn in zip(voxels, index):
+        drawing_cpu.scatter(row, rng.random((3, size[1]), np.float32), volume.voxels.shape[1:], drawn)
+    return [Drawn(drawn, _values_at(volume, drawn), volume.to_world) for drawn in index]
+
+
+def _values_at(volume: Volume, index: Array) -> Array:
+    values = np.empty((1, len(volume.voxels), index.shape[1]), np.float32)
+    inside, no_gradients = np.empty((1, index.shape[1]), np.uint8), np.empty((0, 0, 0, 0), np.float32)
+    kernels_cpu.sample(volume.voxels, NO_MASK, np.eye(4)[None], index, values, no_gradients, inside)
+    return values[0]
 
 
 def chances(volume: Volume, foreground: float) -> Array:
     """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory."""
-    return np.cumsum(_weights(volume, foreground), dtype=np.float64)
-
-
-def _weights(volume: Volume, foreground: float) -> Array:
-    steepness = np.zeros(volume.voxels.shape[1:], np.float32)
-    scale = 1 / (volume.high - volume.low)
-    for channel, low, high, s in zip(volume.voxels, volume.low, volume.high, scale):
-        clipped = np.clip(channel, low, high)
-        for axis, size in enumerate(clipped.shape):
-            if size > 1:
-                step = np.abs(np.diff(clipped, axis=axis)) * s
-                head, tail = [slice(None)] * 3, [slice(None)] * 3
-                head[axis], tail[axis] = slice(0, -1), slice(1, None)
-                steepness[tuple(head)] += step
-                steepness[tuple(tail)] += step
-    weights = steepness.ravel()
-    if volume.mask.size:
-        weights = weights * volume.mask.ravel()
-    seen = weights[weights > 0]
-    if len(seen) == 0:
-        return np.ones_like(weights) if not volume.mask.size else volume.mask.ravel().astype(np.float32)
-    weights = np.minimum(weights, np.percentile(seen[:: max(1, len(seen) // RANGE_VOXELS)], 80))
-    kept = np.ones_like(weights) if not volume.mask.size else volume.mask.ravel().astype(np.float32)
-    return weights / weights.sum() * foreground + kept / kept.sum() * (1 - foreground)
+    steepness, mask = volume.steepness.ravel(), volume.mask.ravel()
+    seen = steepness[:: max(1, len(steepness) // CAP_VOXELS)]
+    seen = seen[seen > 0]
+    cap = float(np.percentile(seen, 80)) if len(seen) else np.inf
+    cumulative = np.empty(len(steepness))
+    drawing_cpu.accumulate(steepness, cap, foreground, mask, cumulative)
+    return cumulative

@@ -157,7 +157,7 @@ def climb_with_critic(
         path = _train(ascent, term, voxel * term.pose_step, on_step)
     found = ascent.pose_at(path.mean(0))
     objective = CriticObjective(ascent.critic.requires_grad_(False), pools[-1], seed)
-    near = _distance(found, way.given, objective.points) < voxel
+    near = _distance(found, way.given, objective.points.T) < voxel
     poses = np.stack([found, way.given] if near else [found])
     return Summit(poses, objective(poses, gradient=False), objective, _drift(path) < REST * voxel)
 

@@ -34,9 +34,9 @@ class Pairs:
     Attributes:
         fixed, moving: critic inputs ``(m, F)``.
         kept: which of the points they belong to, ``(m,)``.
-        points: ``(n, 3)`` float32.
+        points: ``(3, n)`` float32.
         matrix: ``(4, 4)``, from the points to the moving index.
-        slopes: index gradients ``(1, n, F, 3)`` of the moving inputs.
+        slopes: index gradients ``(1, F, 3, n)`` of the moving inputs.
         inside: ``(1, n)``.
     """
 
@@ -51,14 +51,15 @@ class Pairs:
     @property
     def overlap(self) -> float:
         """Share of the points inside the moving image."""
-        return len(self.kept) / len(self.points)
+        return len(self.kept) / self.points.shape[1]
 
     def matrix_gradient(self, derivative: torch.Tensor) -> Array:
         """dS/dmatrix ``(4, 4)`` from dS/dmoving ``(m, F)``."""
-        spread = np.zeros(self.slopes.shape[:-1], np.float32)
-        spread[0, self.kept] = derivative.numpy()
+        features, _, count = self.slopes.shape[1:]
+        spread = np.zeros((1, features, count), np.float32)
+        spread[0][:, self.kept] = derivative.numpy().T
         out = np.empty((1, 4, 4))
-        kernels_cpu.project(spread, self.slopes, self.inside, self.matrix[None], self.points, out)
+        kernels_cpu.project(spread, self.slopes, self.matrix[None], self.points, out)
         return out[0]
 
 
@@ -67,7 +68,7 @@ class Pool:
     """Points of one level and the moving volume that they are looked up in, both as critic inputs.
 
     Attributes:
-        points: ``(N, 3)`` float32, fixed world mm minus the centre.
+        points: ``(3, N)`` float32, fixed world mm minus the centre.
         fixed: ``(N, F)``.
         moving: volume of F channels.
         to_index: ``(4, 4)`` moving world to moving index.
@@ -80,17 +81,22 @@ class Pool:
 
     def look_up(self, pose: Array, chosen: Array) -> Pairs:
         """Pairs of the chosen points at a pose ``(4, 4)`` from centred fixed world to moving world."""
-        points, matrix = self.points[chosen], self.to_index @ pose
-        values = np.empty((1, len(points), len(self.moving.voxels)), np.float32)
-        slopes, inside = np.empty((*values.shape, 3), np.float32), np.empty(values.shape[:2], np.uint8)
+        points, matrix = np.ascontiguousarray(self.points[:, chosen]), self.to_index @ pose
+        features, count = len(self.moving.voxels), len(chosen)
+        values, inside = np.empty((1, features, count), np.float32), np.empty((1, count), np.uint8)
+        slopes = np.empty((1, features, 3, count), np.float32)
         kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrix[None], points, values, slopes, inside)
         kept = np.flatnonzero(inside[0])
-        fixed, moving = self.fixed[torch.from_numpy(chosen[kept])], torch.from_numpy(values[0, kept])
+        fixed, moving = (
+            self.fixed[torch.from_numpy(chosen[kept])],
+            torch.from_numpy(np.ascontiguousarray(values[0][:, kept].T)),
+        )
         return Pairs(fixed, moving, kept, points, matrix, slopes, inside)
 
     def spread(self, count: int) -> Array:
         """Indices of about ``count`` points, evenly over the image."""
-        return np.arange(0, len(self.points), max(1, len(self.points) // count))
+        whole = self.points.shape[1]
+        return np.arange(0, whole, max(1, whole // count))
 
 
 def make_pool(
@@ -99,8 +105,8 @@ def make_pool(
     """Draw ``count`` points over the fixed volume of a level; ``inputs`` names what the critic sees of both volumes."""
     fixed, moving = (critic_volume(volume, inputs) for volume in volumes)
     drawn = draw(fixed, count, rng)
-    points = (drawn.points - centre).astype(np.float32)
-    return Pool(points, torch.from_numpy(drawn.values), moving, np.linalg.inv(moving.to_world))
+    values = torch.from_numpy(np.ascontiguousarray(drawn.values.T))
+    return Pool(drawn.centred(centre), values, moving, np.linalg.inv(moving.to_world))
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,8 @@ class CriticObjective:
 
     @property
     def points(self) -> Array:
-        """``(N, 3)`` centred world points that tell poses apart."""
-        return self.pool.points[self.pool.spread(100)]
+        """``(3, N)`` centred world points that tell poses apart."""
+        return self.pool.points[:, self.pool.spread(100)]
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)`` one by one."""
@@ -156,11 +162,11 @@ def whitened_basis(pool: Pool, pose: Array, basis: Array) -> Array:
     pairs = pool.look_up(pose, pool.spread(METRIC_POINTS))
     if len(pairs.kept) < LEAST_PAIRS:
         return basis
-    points = np.append(pairs.points, np.ones((len(pairs.points), 1)), 1)[pairs.kept]
+    points = np.append(pairs.points.T, np.ones((pairs.points.shape[1], 1)), 1)[pairs.kept]
     ends = np.einsum("ij,nj->ni", pairs.matrix, points)
     speed = np.einsum("tij,nj->nti", np.einsum("ij,tjk->tik", pairs.matrix, basis), points)
     velocity = (speed[..., :3] - (ends[:, None, :3] / ends[:, None, 3:]) * speed[..., 3:]) / ends[:, None, 3:]
-    change = np.einsum("nfi,nti->nft", pairs.slopes[0, pairs.kept], velocity)
+    change = np.einsum("fin,nti->nft", pairs.slopes[0][..., pairs.kept], velocity)
     motion = np.einsum("ij,ntj->nti", np.linalg.inv(pool.to_index)[:3, :3], velocity)
     metric = np.einsum("nft,nfs->ts", change, change) / len(points)
     moved = np.einsum("nti,nsi->ts", motion, motion) / len(points)

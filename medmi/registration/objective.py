@@ -20,8 +20,8 @@ from medmi.registration.levels import Drawn, Volume
 from medmi.registration.terms import Samples, Term
 
 Array = np.ndarray
-# Poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
-BATCH = 16
+# Points of all poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
+BATCH = 65536
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Objective:
     Attributes:
         term: the similarity, maximised.
         samples: what the term needs of the fixed image.
-        points: ``(N, 3)`` float32, fixed world mm minus the centre.
+        points: ``(3, N)`` float32, fixed world mm minus the centre.
         moving: the moving volume.
         to_index: ``(4, 4)`` moving world to moving index.
         threads: how many share the poses of one call; the results do not depend on it.
@@ -56,22 +56,22 @@ class Objective:
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)``."""
-        chunks = np.array_split(poses, max(-(-len(poses) // BATCH), min(self.threads, len(poses))))
+        chunks = max(1, -(-len(poses) * self.points.shape[1] // BATCH))
+        chunks = np.array_split(poses, min(len(poses), -(-chunks // self.threads) * self.threads))
         parts = _map(lambda chunk: self._evaluate(chunk, gradient), chunks, self.threads)
         return Scores(*(np.concatenate([p[k] for p in parts]) for k in range(4)))
 
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, Array, Array, Array]:
-        batch, count, channels = len(poses), len(self.points), len(self.moving.voxels)
+        size = (len(poses), len(self.moving.voxels), self.points.shape[1])
         matrices = self.to_index @ poses
-        values = np.empty((batch, count, channels), np.float32)
-        slopes = np.empty((batch, count, channels, 3) if gradient else (0, 0, 0, 0), np.float32)
-        inside = np.empty((batch, count), np.uint8)
+        values, inside = np.empty(size, np.float32), np.empty((size[0], size[2]), np.uint8)
+        slopes = np.empty((*size[:2], 3, size[2]) if gradient else (0, 0, 0, 0), np.float32)
         kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrices, self.points, values, slopes, inside)
         similarity, derivatives = self.term.evaluate(values, inside, self.samples, gradient)
-        overlap = inside.mean(1)
-        out = np.zeros((batch, 4, 4))
+        overlap = kernels_cpu.counted(inside) / size[2]
+        out = np.zeros((len(poses), 4, 4))
         if gradient:
-            kernels_cpu.project(derivatives, slopes, inside, matrices, self.points, out)
+            kernels_cpu.project(derivatives, slopes, matrices, self.points, out)
             out = self.to_index.T @ out
         return similarity, overlap, (similarity - self.term.unrelated(self.samples)) * overlap, out
 
@@ -98,20 +98,19 @@ def make_objective(
 ) -> Objective:
     """The objective of a term on drawn points; ``volumes`` are the fixed and the moving one of the level."""
     fixed, moving = volumes
-    positions = (drawn.values - fixed.low) * ((bins - 1) / (fixed.high - fixed.low))
+    scale = ((bins - 1) / (fixed.high - fixed.low)).astype(np.float32)
     samples = Samples(
         fixed=drawn.values,
-        positions=np.clip(positions, 0, bins - 1).astype(np.float32),
+        positions=np.clip((drawn.values - fixed.low[:, None]) * scale[:, None], 0, np.float32(bins - 1)),
         low=moving.low,
         scale=((bins - 1) / (moving.high - moving.low)).astype(np.float32),
         bins=bins,
         unrelated_difference=partial(unrelated_difference, drawn.values, moving),
     )
-    points = (drawn.points - centre).astype(np.float32)
-    return Objective(term, samples, points, moving, np.linalg.inv(moving.to_world), threads)
+    return Objective(term, samples, drawn.centred(centre), moving, np.linalg.inv(moving.to_world), threads)
 
 
 def unrelated_difference(fixed: Array, moving: Volume) -> float:
-    """Mean squared difference that values ``(N, C)`` have, summed over channels, to voxels drawn independently of them."""
+    """Mean squared difference that values ``(C, N)`` have, summed over channels, to voxels drawn independently of them."""
     mean, variance = moving.moments
-    return float((fixed.var(0, dtype=np.float64) + variance + (fixed.mean(0, dtype=np.float64) - mean) ** 2).sum())
+    return float((fixed.var(1, dtype=np.float64) + variance + (fixed.mean(1, dtype=np.float64) - mean) ** 2).sum())

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from medmi.registration.ascent import ascend, moved_along
+from medmi.registration.ascent import ascend
 from medmi.registration.evidence import Evidence, distances
-from medmi.registration.initialise import Search, candidates, distinct
+from medmi.registration.initialise import Search, candidates, distinct, marks
 from medmi.registration.levels import Array, Volume, draw
+from medmi.registration.motion import moved_along
 from medmi.registration.objective import Objective, make_objective
 from medmi.registration.terms import TERMS
 
@@ -21,8 +22,6 @@ COARSE_POSES, COARSE_POINTS, COARSE_STEPS, COARSE_BINS = 20, 1500, 25, 16
 RIVALS, RIVAL_POINTS, RIVAL_STEPS = 6, 3000, 25
 # Of the other starts: how many, how many limits away, points and evaluations.
 STARTS, AWAY, START_POINTS, START_STEPS = 10, 2.0, 2500, 20
-# Points that tell two poses apart while the search thins them out.
-MARKS = 100
 
 
 def level_of(evidence: Evidence, share: float) -> tuple[Volume, Volume]:
@@ -49,13 +48,13 @@ def searched(evidence: Evidence, rng: np.random.Generator) -> Array:
     poses = candidates(volumes, evidence.pose @ _random_turn(evidence, rng), evidence.centre, search) @ turn
     scored = information(evidence, 0.0, SEARCH_POINTS, COARSE_BINS, rng)
     merits = _finite(scored(poses, gradient=False).merit)
-    poses = poses[distinct(poses, merits, scored.points[:MARKS], COARSE_POSES, 2 * spacing_of(volumes[0]))]
+    poses = poses[distinct(poses, merits, marks(scored.points), COARSE_POSES, 2 * spacing_of(volumes[0]))]
     coarse = information(evidence, 0.0, COARSE_POINTS, COARSE_BINS, rng)
     climbed, _ = ascend(coarse, poses, evidence.basis, COARSE_STEPS, spacing_of(volumes[0]))
     spacing = spacing_of(level_of(evidence, 0.5)[0])
     middle = information(evidence, 0.5, RIVAL_POINTS, COARSE_BINS, rng)
     merits = _finite(middle(climbed.poses, gradient=False).merit)
-    kept = distinct(climbed.poses, merits, middle.points[:MARKS], RIVALS, max(spacing, evidence.limit_mm))
+    kept = distinct(climbed.poses, merits, marks(middle.points), RIVALS, max(spacing, evidence.limit_mm))
     refined, _ = ascend(middle, climbed.poses[kept], evidence.basis, RIVAL_STEPS, spacing)
     return refined.poses[np.argsort(-_finite(refined.scores.merit), kind="stable")]
 

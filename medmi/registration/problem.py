@@ -8,6 +8,7 @@ import torch
 from monai.data import MetaTensor
 
 from medmi.grid import Grid
+from medmi.spatial.pyramid import memory_order
 from medmi.validation import InputError
 
 # ITU-R BT.601: what an RGB image weighs as grey where only one of the two images has colour.
@@ -69,9 +70,9 @@ def _side(image: MetaTensor, mask: MetaTensor | None, role: str) -> Side:
             f"{role}: shape {grid.shape} has an axis of one voxel, which no motion can be found along; pass a 2D image or a volume"
         )
     voxels = image.as_tensor().detach()
-    voxels = voxels.to(torch.float32).contiguous()
+    voxels = voxels.to(torch.float32)
     inside = None if mask is None else _mask(mask, grid, role)
-    low, high = (float(v) for v in torch.aminmax(voxels))
+    low, high = (float(v) for v in torch.aminmax(voxels.permute(memory_order(voxels))))
     if low - low != 0 or high - high != 0:  # NaN or infinity somewhere
         finite = torch.isfinite(voxels)
         voxels = torch.where(finite, voxels, torch.zeros(()))

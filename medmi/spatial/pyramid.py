@@ -32,12 +32,22 @@ def shrink(image: torch.Tensor, grid: Grid, factors: tuple[int, ...]) -> tuple[t
     if all(f == 1 for f in factors):
         return image, grid
     pool = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}[len(factors)]
-    # A permuted view (as readers of x-fastest files give) is pooled in the order of its memory: no copy of the whole image.
-    order = sorted(range(len(factors)), key=lambda k: -image.stride(k + 1))
-    stored = image.permute(0, *[k + 1 for k in order])
-    pooled = pool(stored.contiguous(), [factors[k] for k in order])
-    small = pooled.permute(0, *[order.index(k) + 1 for k in range(len(factors))])
+    order = memory_order(image)
+    pooled = pool(image.permute(order).contiguous(), [factors[k - 1] for k in order[1:]])
+    small = pooled.permute([order.index(k) for k in range(len(order))])
     block = torch.tensor(factors, dtype=torch.float64)
     step = torch.diag(torch.cat([block, torch.ones(1, dtype=torch.float64)]))
     step[:-1, -1] = (block - 1) / 2
     return small, Grid(small.shape[1:], grid.affine @ step)
+
+
+def memory_order(image: torch.Tensor) -> list[int]:
+    """Axes of ``(C, *spatial)``, the channel first and then as memory holds them.
+
+    Readers of x-fastest files give permuted views: permuted back, they can be worked on without a copy of the whole image.
+
+    >>> memory_order(torch.zeros(1, 4, 3, 2).permute(0, 3, 2, 1))
+    [0, 3, 2, 1]
+    """
+    strides = image.stride()
+    return [0, *sorted(range(1, image.ndim), key=lambda k: -strides[k])]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.linalg import logm
 
-from medmi.registration.ascent import moved_along
 from medmi.registration.averaging import POOL, curvature, refine, within
+from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
 
 # Translations: tangent coordinates are mm and compose by addition, so that a quadratic in them is exact.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from medmi.registration.ascent import moved_along
 from medmi.registration.evidence import (
     Evidence,
     derivatives_of,
@@ -17,6 +16,7 @@ from medmi.registration.evidence import (
     otsu_threshold,
 )
 from medmi.registration.levels import Volume, lift
+from medmi.registration.motion import moved_along
 from medmi.spatial.generators import generators
 from tests.oracles.grids import oblique_grid
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp
 
-from medmi.registration.ascent import moved_along
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import scaled_basis
 from medmi.registration.landscape import (
@@ -24,6 +23,7 @@ from medmi.registration.landscape import (
     surroundings,
 )
 from medmi.registration.levels import pyramid
+from medmi.registration.motion import moved_along
 from medmi.registration.probes import information
 from tests.oracles.smooth_pairs import smooth_problem
 
@@ -67,7 +67,7 @@ def test_information_of_the_true_pose_holds_elsewhere_and_that_of_chance_does_no
     evidence = evidence_of(d)
     objective = information(evidence, 1.0, 4000, 16, np.random.default_rng(0))
     assert 0.8 < held_share(objective, evidence.pose, d) <= 1
-    shuffled = np.random.default_rng(1).permutation(objective.samples.positions)
+    shuffled = np.random.default_rng(1).permutation(objective.samples.positions, axis=1)
     chance = replace(objective, samples=replace(objective.samples, positions=shuffled))
     assert held_share(chance, evidence.pose, d) < 0.1
 
@@ -75,10 +75,10 @@ def test_information_of_the_true_pose_holds_elsewhere_and_that_of_chance_does_no
 def test_a_relation_that_differs_between_the_colours_of_the_board_does_not_hold():
     evidence = evidence_of(2)
     objective = information(evidence, 1.0, 4000, 16, np.random.default_rng(0))
-    cells = regions_of(objective.points, ACROSS[2])
+    cells = regions_of(objective.points.T, ACROSS[2])
     black = (cells // ACROSS[2] + cells % ACROSS[2]) % 2 == 1
     positions = objective.samples.positions.copy()
-    positions[black] = np.random.default_rng(1).permutation(positions[black])
+    positions[:, black] = np.random.default_rng(1).permutation(positions[:, black], axis=1)
     broken = replace(objective, samples=replace(objective.samples, positions=positions))
     assert held_share(broken, evidence.pose, 2) < 0.6 * held_share(objective, evidence.pose, 2)
 

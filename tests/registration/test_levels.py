@@ -102,21 +102,23 @@ def test_drawn_values_are_those_at_the_drawn_points(d):
     side = side_of(d, 2)
     (volume,) = pyramid(side, [0.1])
     drawn = draw(volume, 700, np.random.default_rng(0))
-    assert drawn.points.shape == (700, 3) and drawn.values.shape == (700, 2)
-    index = (drawn.points - volume.to_world[:3, 3]) @ np.linalg.inv(volume.to_world[:3, :3]).T
+    assert drawn.points.shape == drawn.centred(np.zeros(3)).shape == (3, 700) and drawn.values.shape == (2, 700)
+    index = (drawn.points.T - volume.to_world[:3, 3]) @ np.linalg.inv(volume.to_world[:3, :3]).T
     top = np.array(volume.voxels.shape[1:]) - 1
     assert (index > -1e-5).all() and (index < top + 1e-5).all()
-    assert d == 3 or not drawn.points[:, 2].any()
+    assert d == 3 or not drawn.points[2].any()
     for c, channel in enumerate(volume.voxels):
         expected = map_coordinates(channel.astype(np.float64), index.T, order=1, mode="nearest")
-        np.testing.assert_allclose(drawn.values[:, c], expected, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(drawn.values[c], expected, rtol=0, atol=1e-4)
     assert (np.abs(index - np.round(index)).max(0)[:d] > 0.3).all()
+    centre = np.array([1.5, -2, 0.25])
+    np.testing.assert_allclose(drawn.centred(centre), drawn.points - centre[:, None], rtol=0, atol=2e-5)
 
 
 def test_points_are_drawn_from_the_mask_alone():
     (volume,) = pyramid(side_of(3, masked=True), [0.1])
     drawn = draw(volume, 2000, np.random.default_rng(0))
-    index = np.round((drawn.points - volume.to_world[:3, 3]) @ np.linalg.inv(volume.to_world[:3, :3]).T).astype(int)
+    index = np.round((drawn.points.T - volume.to_world[:3, 3]) @ np.linalg.inv(volume.to_world[:3, :3]).T).astype(int)
     assert volume.mask[tuple(index.T)].mean() > 0.999
 
 
@@ -129,7 +131,7 @@ def flat_with_an_edge() -> Volume:
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.8])
 def test_the_asked_share_goes_where_the_image_changes(share):
     drawn = draw(flat_with_an_edge(), 8000, np.random.default_rng(0), share)
-    near = np.abs(drawn.points[:, 0] - 29.5) < 1
+    near = np.abs(drawn.points[0] - 29.5) < 1
     # The edge's two layers get the share and, like every other, a twentieth of the rest.
     assert near.mean() == pytest.approx(share + (1 - share) * 2 / 40, abs=0.01)
 
@@ -141,7 +143,7 @@ def test_a_flat_level_is_drawn_evenly(masked):
     mask[:6] = 1
     volume = Volume(flat, mask if masked else NO_MASK, np.eye(4), np.zeros(1, np.float32), np.ones(1, np.float32))
     drawn = draw(volume, 3000, np.random.default_rng(0))
-    halves, _ = np.histogram(drawn.points[:, 0], [0, 5.5, 11])
+    halves, _ = np.histogram(drawn.points[0], [0, 5.5, 11])
     assert halves.tolist() == pytest.approx([3000, 0] if masked else [1500, 1500], abs=60)
 
 

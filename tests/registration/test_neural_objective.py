@@ -25,8 +25,8 @@ def trained(d: int, channels: int, inputs: tuple[str, ...] = ("intensity",)) -> 
     (fixed,), (moving,) = (pyramid(side, [0.1]) for side in (problem.fixed, problem.moving))
     centre = np.array([0.7, -0.4, 0.3]) * (np.arange(3) < d)
     pool = make_pool((fixed, moving), centre, inputs, 3000, np.random.default_rng(0))
-    near = np.linalg.norm(pool.points, axis=1) < 6.5
-    pool = Pool(pool.points[near], pool.fixed[torch.from_numpy(near)], pool.moving, pool.to_index)
+    near = np.linalg.norm(pool.points, axis=0) < 6.5
+    pool = Pool(pool.points[:, near], pool.fixed[torch.from_numpy(near)], pool.moving, pool.to_index)
     ascent = new_joint_ascent([pool], pose_of(d, centre, size=0), scaled_basis("translation", problem), (16,), 0)
     values = [ascent.step([0], 400, 1e-2, 0.0).value for _ in range(40)]
     assert np.mean(values[-10:]) > np.mean(values[:10]) + 0.05
@@ -100,7 +100,7 @@ def test_whitened_directions_change_values_alike_and_stay_in_the_family(family, 
     flat = basis.reshape(len(basis), -1)
     mixture = np.linalg.lstsq(flat.T, white.reshape(len(white), -1).T, rcond=None)[0]
     np.testing.assert_allclose(flat.T @ mixture, white.reshape(len(white), -1).T, atol=1e-12)
-    everyone = np.arange(len(pool.points))
+    everyone = np.arange(pool.points.shape[1])
 
     def values(generator: np.ndarray) -> np.ndarray:
         moved = pose @ matrix_exp(torch.from_numpy(generator)).numpy()

@@ -30,10 +30,14 @@ def objective_of(
     (fixed,), (moving,) = (pyramid(side, [0.1]) for side in (problem.fixed, problem.moving))
     centre = np.array([0.7, -0.4, 0.3]) * (np.arange(3) < d)
     drawn = draw(fixed, count, np.random.default_rng(0))
-    near = np.linalg.norm(drawn.points - centre, axis=1) < 6.5
-    return make_objective(
-        TERMS[name], Drawn(drawn.points[near], drawn.values[near]), (fixed, moving), centre, 16, threads
-    ), centre
+    near = np.linalg.norm(drawn.points - centre[:, None], axis=0) < 6.5
+    drawn = Drawn(drawn.index[:, near], drawn.values[:, near], drawn.to_world)
+    return make_objective(TERMS[name], drawn, (fixed, moving), centre, 16, threads), centre
+
+
+def drawn_at(points: np.ndarray, values: np.ndarray) -> Drawn:
+    """World points ``(N, 3)`` with values ``(N,)`` of one channel."""
+    return Drawn(np.ascontiguousarray(points.T, np.float32), values.reshape(1, -1).astype(np.float32), np.eye(4))
 
 
 def pose_of(d: int, centre: np.ndarray, family: str = "affine", size: float = 0.15) -> np.ndarray:
@@ -75,8 +79,8 @@ def test_squared_difference_of_ramps_has_the_gradient_of_its_closed_integral():
     ramp = ((index - middle) @ slope).astype(np.float32).reshape(1, *shape)
     moving = Volume(ramp, NO_MASK, to_world, ramp.min((1, 2, 3)), ramp.max((1, 2, 3)))
     kept = index[(np.abs(index - middle) < 5).all(1)] - middle
-    fixed_values = (kept @ (slope + twist) + 0.25).astype(np.float32)[:, None]
-    objective = make_objective(TERMS["ssd"], Drawn(kept, fixed_values), (moving, moving), np.zeros(3), 16, 1)
+    fixed_values = kept @ (slope + twist) + 0.25
+    objective = make_objective(TERMS["ssd"], drawn_at(kept, fixed_values), (moving, moving), np.zeros(3), 16, 1)
     # residual = -(twist . x) - 1/4, so -mean(residual^2) has gradient 2 mean((twist . x + 1/4) [x, 1]) times each slope.
     moment = np.diag((kept**2).mean(0))
     assert np.allclose(np.cov(kept.T, bias=True), moment)
@@ -137,7 +141,7 @@ def test_a_perfect_fit_of_a_part_does_not_beat_a_fair_fit_of_all(name):
     noisy = pattern.copy()
     noisy[:, 24:] += rng.normal(0, 0.05, (1, 16, 20, 12)).astype(np.float32)
     index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, 3)
-    drawn = Drawn(index.astype(np.float64), noisy.reshape(-1, 1))
+    drawn = drawn_at(index, noisy)
 
     def scores(voxels: np.ndarray) -> Scores:
         """Of the pose that is right, where the moving image is the clean pattern or its first part."""
@@ -157,7 +161,7 @@ def test_merit_shrinks_with_the_overlap_where_the_similarity_does_not(name):
     index = np.stack(np.meshgrid(*[np.arange(n) for n in twice.shape[1:]], indexing="ij"), -1).reshape(-1, 3)
     noise = rng.normal(0, 0.05, half.shape).astype(np.float32)
     values = twice + np.concatenate([noise, noise], 1)
-    drawn = Drawn(index.astype(np.float64), values.reshape(-1, 1))
+    drawn = drawn_at(index, values)
     still = np.eye(4)[None]
     volumes = [unit_volume(v) for v in (twice, half)]
     both, one = (make_objective(TERMS[name], drawn, (v, v), np.zeros(3), 16, 1)(still) for v in volumes)
@@ -168,10 +172,10 @@ def test_merit_shrinks_with_the_overlap_where_the_similarity_does_not(name):
 
 def test_unrelated_difference_is_that_of_shuffled_voxels():
     rng = np.random.default_rng(0)
-    fixed = rng.normal(3, 2, (6000, 2)).astype(np.float32)
+    fixed = rng.normal(3, 2, (2, 6000)).astype(np.float32)
     voxels = rng.gamma(2, 3, (2, 20, 20, 15)).astype(np.float32)
-    shuffled = np.stack([rng.permutation(v.ravel()) for v in voxels], 1)
-    expected = ((fixed - shuffled) ** 2).sum(1).mean()
+    shuffled = np.stack([rng.permutation(v.ravel()) for v in voxels])
+    expected = ((fixed - shuffled) ** 2).sum(0).mean()
     assert unrelated_difference(fixed, unit_volume(voxels)) == pytest.approx(expected, rel=0.03)
 
 
@@ -183,11 +187,11 @@ def test_overlap_counts_points_in_the_mask():
     masked = Volume(volume.voxels, mask, volume.to_world, volume.low, volume.high)
     half = Objective(objective.term, objective.samples, objective.points, masked, objective.to_index)
     pose = slid(objective, centre, np.zeros(1))
-    index = (objective.points + centre) @ objective.to_index[:3, :3].T + objective.to_index[:3, 3]
+    index = (objective.points.T + centre) @ objective.to_index[:3, :3].T + objective.to_index[:3, 3]
     expected = index[:, 0] < mask.shape[0] // 2 - 0.5
     score = half(pose)
     assert score.overlap[0] == pytest.approx(expected.mean(), abs=2e-3)
-    fixed = objective.samples.fixed[expected, 0]
+    fixed = objective.samples.fixed[0, expected]
     whole = objective(pose)
     assert score.similarity[0] != whole.similarity[0]
     assert score.similarity[0] == pytest.approx(pearsonr(fixed, fixed).statistic, abs=0.02)

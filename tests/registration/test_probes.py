@@ -60,5 +60,5 @@ def test_levels_are_named_by_their_share_of_the_pyramid(evidence):
 
 def test_information_is_mutual_information_on_its_own_points(evidence):
     first, second = (information(evidence, 1.0, 500, 16, np.random.default_rng(seed)) for seed in (0, 1))
-    assert first.points.shape == (500, 3) and not np.array_equal(first.points, second.points)
+    assert first.points.shape == (3, 500) and not np.array_equal(first.points, second.points)
     assert 0 < float(first(evidence.pose[None], gradient=False).similarity[0]) < 3

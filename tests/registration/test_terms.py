@@ -16,28 +16,28 @@ BINS = 8
 
 def samples_of(fixed: np.ndarray, bins: int = BINS) -> Samples:
     """Samples whose values are their own bin positions."""
-    channels = fixed.shape[1]
+    channels = len(fixed)
     return Samples(fixed, fixed, np.zeros(channels, np.float32), np.ones(channels, np.float32), bins, 3.0)
 
 
 def noise(count: int = 300, channels: int = 1, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.uniform(0.05, BINS - 1.05, (count, channels)).astype(np.float32)
+    return rng.uniform(0.05, BINS - 1.05, (channels, count)).astype(np.float32)
 
 
 def value(name: str, moved: np.ndarray, fixed: np.ndarray, inside: np.ndarray | None = None) -> float:
-    inside = np.ones((1, len(fixed)), np.uint8) if inside is None else inside
+    inside = np.ones((1, fixed.shape[1]), np.uint8) if inside is None else inside
     return float(TERMS[name].evaluate(moved[None], inside, samples_of(fixed), False)[0][0])
 
 
 def whole(count: int = 300, channels: int = 1) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, BINS, (count, channels)).astype(np.float32)
+    return np.random.default_rng(1).integers(0, BINS, (channels, count)).astype(np.float32)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_identical_images_have_their_entropy_and_nmi_of_two(channels):
     fixed = whole(channels=channels)
-    expected = sum(entropy(np.bincount(c.astype(int), minlength=BINS) / len(c)) for c in fixed.T)
+    expected = sum(entropy(np.bincount(c.astype(int), minlength=BINS) / len(c)) for c in fixed)
     assert value("mi", fixed, fixed) == pytest.approx(expected, abs=1e-9)
     assert value("nmi", fixed, fixed) == pytest.approx(2 * channels, abs=1e-9)
 
@@ -49,7 +49,7 @@ def test_relabelled_images_lose_nothing():
 
 
 def test_independent_images_have_none_and_nmi_of_one():
-    fixed, moved = (a.reshape(-1, 1).astype(np.float32) for a in np.mgrid[:BINS, :BINS])
+    fixed, moved = (a.reshape(1, -1).astype(np.float32) for a in np.mgrid[:BINS, :BINS])
     assert value("mi", moved, fixed) == pytest.approx(0, abs=1e-9)
     assert value("nmi", moved, fixed) == pytest.approx(1, abs=1e-9)
 
@@ -59,7 +59,7 @@ def test_histogram_terms_are_the_dense_formula_and_keep_to_their_range(seed):
     fixed, moved = noise(seed=seed), noise(seed=seed + 50)
     moved = (0.7 * fixed + 0.3 * moved).astype(np.float32)
     kept = np.random.default_rng(seed).random((1, 300)) > 0.3
-    table = joint_counts(fixed[:, 0], moved[:, 0], kept[0], BINS)
+    table = joint_counts(fixed[0], moved[0], kept[0], BINS)
     p = table / table.sum()
     expected = (entropy(p.sum(1)) + entropy(p.sum(0))) / entropy(p.ravel())
     inside = kept.astype(np.uint8)
@@ -70,7 +70,7 @@ def test_histogram_terms_are_the_dense_formula_and_keep_to_their_range(seed):
 
 def test_correlation_is_pearsons_and_blind_to_gain_and_offset():
     fixed, moved = noise(channels=2), noise(channels=2, seed=1) + noise(channels=2)
-    expected = sum(pearsonr(fixed[:, c], moved[:, c]).statistic for c in range(2))
+    expected = sum(pearsonr(fixed[c], moved[c]).statistic for c in range(2))
     assert value("ncc", moved, fixed) == pytest.approx(expected, abs=1e-6)
     assert value("ncc", 3 * moved + 40, fixed) == pytest.approx(expected, abs=1e-5)
     assert value("ncc", -fixed, fixed) == pytest.approx(-2, abs=1e-6)
@@ -79,7 +79,7 @@ def test_correlation_is_pearsons_and_blind_to_gain_and_offset():
 @pytest.mark.parametrize("unit", [1e-9, 1e-6, 1.0, 1e6])
 def test_correlation_does_not_depend_on_the_unit_of_the_values(unit):
     fixed, moved = noise(), noise(seed=1) + noise()
-    expected = pearsonr(fixed[:, 0], moved[:, 0]).statistic
+    expected = pearsonr(fixed[0], moved[0]).statistic
     scaled = (unit * moved).astype(np.float32)
     assert value("ncc", scaled, (unit * fixed).astype(np.float32)) == pytest.approx(expected, abs=1e-5)
 
@@ -87,7 +87,7 @@ def test_correlation_does_not_depend_on_the_unit_of_the_values(unit):
 @pytest.mark.parametrize("level", [0.0, 0.1, 1e6])
 def test_correlation_with_a_flat_image_is_zero_and_its_slope_is_finite(level):
     fixed = noise()
-    moved = np.full((1, 300, 1), level, np.float32)
+    moved = np.full((1, 1, 300), level, np.float32)
     score, slope = TERMS["ncc"].evaluate(moved, np.ones((1, 300), np.uint8), samples_of(fixed), True)
     assert abs(float(score[0])) < 1e-6 and np.isfinite(slope).all()
 
@@ -95,7 +95,7 @@ def test_correlation_with_a_flat_image_is_zero_and_its_slope_is_finite(level):
 def test_squared_difference_is_its_closed_form():
     fixed = noise(channels=3)
     assert value("ssd", fixed, fixed) == 0
-    assert value("ssd", fixed + np.array([1, 2, 3], np.float32), fixed) == pytest.approx(-14, rel=1e-5)
+    assert value("ssd", fixed + np.array([[1], [2], [3]], np.float32), fixed) == pytest.approx(-14, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -103,10 +103,10 @@ def test_points_outside_count_nothing(name):
     fixed, moved = noise(channels=2), noise(channels=2, seed=1)
     inside = (np.arange(300) % 3 > 0).astype(np.uint8)[None]
     kept = inside[0] > 0
-    spoilt = np.where(kept[:, None], moved, np.float32(1e4))
-    assert value(name, spoilt, fixed, inside) == pytest.approx(value(name, moved[kept], fixed[kept]), abs=1e-6)
+    spoilt = np.where(kept, moved, np.float32(1e4))
+    assert value(name, spoilt, fixed, inside) == pytest.approx(value(name, moved[:, kept], fixed[:, kept]), abs=1e-6)
     _, slope = TERMS[name].evaluate(spoilt[None], inside, samples_of(fixed), True)
-    assert not slope[0, ~kept].any() and slope[0, kept].any()
+    assert not slope[0][:, ~kept].any() and slope[0][:, kept].any()
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -117,17 +117,17 @@ def test_derivative_is_a_finite_difference(name, channels):
     moved = (np.floor(moved) + np.clip(moved - np.floor(moved), 0.05, 0.95)).astype(np.float32)
     inside = (np.arange(count) % 4 > 0).astype(np.uint8)[None]
     _, slope = TERMS[name].evaluate(moved[None], inside, samples_of(fixed), True)
-    assert slope.shape == (1, count, channels) and slope.dtype == np.float32
+    assert slope.shape == (1, channels, count) and slope.dtype == np.float32
     step = np.float32(2**-8)
     for n in range(count):
         for c in range(channels):
             ends = []
             for sign in (1, -1):
                 shifted = moved.copy()
-                shifted[n, c] += sign * step
+                shifted[c, n] += sign * step
                 ends.append(value(name, shifted, fixed, inside))
             expected = (ends[0] - ends[1]) / (2 * float(step))
-            assert slope[0, n, c] == pytest.approx(expected, abs=2e-2 * float(np.abs(slope).max()))
+            assert slope[0, c, n] == pytest.approx(expected, abs=2e-2 * float(np.abs(slope).max()))
 
 
 @pytest.mark.parametrize("name", TERMS)

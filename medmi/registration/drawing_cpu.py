@@ -1,0 +1,81 @@
+"""Compiled loops that draw points of an image: chances by steepness, voxels by their chances, a place within each voxel."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medmi.spatial.compiled import compiled, vectorised
+
+Array = np.ndarray
+ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+
+
+@compiled
+def pick(cumulative: Array, uniform: Array, voxels: Array) -> None:
+    """Draw voxels by their chances, in K sets of N, each spread over the whole image like all of them together.
+
+    The total of ``cumulative (X Y Z,)`` is cut into K N equal strips of which every one gives a voxel, at the height that ``uniform
+    (K N,)`` in [0, 1) tells; K neighbours go to K different sets. Fills ``voxels (K, N)`` with places in memory.
+    """
+    sets, count = voxels.shape
+    height, last, at = cumulative[-1] / (sets * count), len(cumulative) - 1, 0
+    for s in range(count):
+        # Which of the K comes first differs from strip to strip, so that no set keeps step with the rows of the image.
+        row = (s * 2654435761 >> 7) % sets
+        for n in range(s * sets, (s + 1) * sets):
+            while at < last and cumulative[at] <= (n + uniform[n]) * height:
+                at += 1
+            voxels[row, s] = at
+            row = row + 1 if row + 1 < sets else 0
+
+
+@vectorised
+def scatter(voxels: Array, uniform: Array, shape: tuple[int, int, int], index: Array) -> None:
+    """A point in each of the ``voxels (N,)``, where ``uniform (3, N)`` in [0, 1) places it, kept on the lattice: ``index (3, N)``."""
+    ny, nz = np.uint32(shape[1]), np.uint32(shape[2])
+    tx, ty, tz = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
+    for n in range(len(voxels)):
+        # Half a voxel keeps the rounded product on the right side.
+        line = np.uint32((voxels[n] + 0.5) * (1.0 / nz))
+        i = np.uint32((line + 0.5) * (1.0 / ny))
+        index[0, n] = min(max(np.float32(i) + uniform[0, n] - HALF, ZERO), tx)
+        index[1, n] = min(max(np.float32(line - i * ny) + uniform[1, n] - HALF, ZERO), ty)
+        index[2, n] = min(max(np.float32(voxels[n] - line * nz) + uniform[2, n] - HALF, ZERO), tz)
+
+
+@vectorised
+def steepen(channel: Array, low: float, high: float, steepness: Array) -> None:
+    """Add to ``steepness (X, Y, Z)`` the steps from each voxel to its neighbours along all axes, as shares of the range."""
+    nx, ny, nz = channel.shape
+    scale = ONE / (high - low)
+    for i in range(nx):
+        a, b = max(i - 1, 0), min(i + 1, nx - 1)
+        for j in range(ny):
+            c, d = max(j - 1, 0), min(j + 1, ny - 1)
+            rows = (channel[a, j], channel[b, j], channel[i, c], channel[i, d])
+            here, out = channel[i, j], steepness[i, j]
+            for k in range(nz):
+                value = min(max(here[k], low), high)
+                total = abs(min(max(rows[0][k], low), high) - value) + abs(min(max(rows[1][k], low), high) - value)
+                total += abs(min(max(rows[2][k], low), high) - value) + abs(min(max(rows[3][k], low), high) - value)
+                out[k] += total * scale
+            for k in range(nz - 1):
+                step = abs(min(max(here[k + 1], low), high) - min(max(here[k], low), high)) * scale
+                out[k] += step
+                out[k + 1] += step
+
+
+@compiled
+def accumulate(steepness: Array, cap: float, foreground: float, mask: Array, cumulative: Array) -> None:
+    """Running sum of the chances ``(X Y Z,)``: a share ``foreground`` by capped steepness, the rest evenly over the mask, if any."""
+    steep, kept = 0.0, 0.0
+    for n in range(len(steepness)):
+        steep += min(steepness[n], cap)
+    kept = mask.sum() if mask.size > 0 else len(steepness)
+    by_steepness = foreground / steep if steep > 0 else 0.0
+    evenly = (1 - foreground if steep > 0 else 1.0) / kept
+    total = 0.0
+    for n in range(len(steepness)):
+        counts = evenly if mask.size == 0 or mask[n] else 0.0
+        total += min(steepness[n], cap) * by_steepness + counts
+        cumulative[n] = total

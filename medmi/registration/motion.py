@@ -1,0 +1,58 @@
+"""How poses move: steps in the tangent space of the current pose.
+
+A pose moves as ``P <- P exp(sum_i s_i G_i)``, so that a rigid pose stays rigid and the derivative at s = 0 needs no derivative of the
+exponential.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medmi.spatial.compiled import compiled
+
+Array = np.ndarray
+# Norm under which the Taylor polynomial of this degree is exact to rounding: 0.5^15 / 15! is 2e-17.
+REACH, DEGREE = 0.5, 14
+
+
+def moved_along(poses: Array, steps: Array, basis: Array) -> Array:
+    """``P exp(sum_i s_i G_i)`` of poses ``(B, 4, 4)`` for steps ``(B, t)`` along generators ``basis (t, 4, 4)``, float64."""
+    out = np.empty((len(poses), 4, 4))
+    _advance(poses, np.ascontiguousarray(steps), basis, out)
+    return out
+
+
+def tangent(gradient: Array, poses: Array, basis: Array) -> Array:
+    """dS/ds ``(B, t)`` at s = 0 from dS/dpose ``(B, 4, 4)``."""
+    with np.errstate(invalid="ignore"):  # of a gradient that is not finite
+        return (poses.transpose(0, 2, 1) @ gradient).reshape(-1, 16) @ basis.reshape(-1, 16).T
+
+
+@compiled
+def _advance(poses: Array, steps: Array, basis: Array, out: Array) -> None:
+    one = np.eye(4)
+    for b in range(len(poses)):
+        motion = np.zeros((4, 4))
+        for t in range(len(basis)):
+            motion += steps[b, t] * basis[t]
+        size, halvings = np.abs(motion).sum(), 0
+        # A motion that is not finite makes a pose that is not.
+        while REACH < size < np.inf:
+            size, halvings = size / 2, halvings + 1
+        motion /= 2.0**halvings
+        power = one.copy()
+        for k in range(DEGREE, 0, -1):
+            power = one + _product(motion, power) / k
+        for _ in range(halvings):
+            power = _product(power, power)
+        out[b] = _product(poses[b], power)
+
+
+@compiled
+def _product(a: Array, b: Array) -> Array:
+    out = np.zeros((4, 4))
+    for i in range(4):
+        for j in range(4):
+            for k in range(4):
+                out[i, j] += a[i, k] * b[k, j]
+    return out

@@ -1,0 +1,59 @@
+"""Loops that draw points: NumPy's search, unravelled indices, neighbours by padding, chances in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medmi.registration import drawing_cpu
+
+
+@pytest.mark.parametrize("sets", [1, 4, 5])
+def test_pick_is_a_search_in_the_cumulative_chances_dealt_out_to_sets(sets):
+    rng = np.random.default_rng(3)
+    cumulative = np.cumsum(rng.random(900) * (rng.random(900) > 0.3))
+    uniform = rng.random(sets * 60, np.float32)
+    voxels = np.empty((sets, 60), np.uint32)
+    drawing_cpu.pick(cumulative, uniform, voxels)
+    heights = (np.arange(sets * 60) + uniform.astype(np.float64)) * (cumulative[-1] / (sets * 60))
+    expected = np.minimum(np.searchsorted(cumulative, heights, side="right"), 899).reshape(60, sets)
+    np.testing.assert_array_equal(np.sort(voxels.T, 1), expected)
+    shares = [(column[:, None] == voxels.T).mean(0) for column in expected.T]
+    assert sets == 1 or max(share.max() for share in shares) < 0.7
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (9, 4, 1), (300, 211, 190)])
+def test_scatter_places_points_in_their_voxels_and_on_the_lattice(shape):
+    rng = np.random.default_rng(4)
+    whole = int(np.prod(shape))
+    voxels = np.append(rng.integers(0, whole, 5000), [0, whole - 1, shape[2] - 1]).astype(np.uint32)
+    uniform, index = rng.random((3, len(voxels)), np.float32), np.empty((3, len(voxels)), np.float32)
+    drawing_cpu.scatter(voxels, uniform, shape, index)
+    expected = np.stack(np.unravel_index(voxels, shape)) + uniform - 0.5
+    np.testing.assert_allclose(index, np.clip(expected, 0, np.array(shape)[:, None] - 1), rtol=0, atol=3e-5)
+
+
+def test_steepness_sums_the_clipped_steps_to_all_neighbours():
+    channel = np.random.default_rng(5).normal(0, 1, (4, 5, 6)).astype(np.float32)
+    out = np.full(channel.shape, 2, np.float32)
+    drawing_cpu.steepen(channel, np.float32(-1), np.float32(1.5), out)
+    padded = np.pad(np.clip(channel.astype(np.float64), -1, 1.5), 1, mode="edge")
+    middle = padded[1:-1, 1:-1, 1:-1]
+    steps = [np.roll(padded, sign, axis)[1:-1, 1:-1, 1:-1] for axis in range(3) for sign in (-1, 1)]
+    np.testing.assert_allclose(out, 2 + sum(np.abs(s - middle) for s in steps) / 2.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("flat", [False, True])
+def test_chances_add_up_to_one_and_share_as_asked(masked, flat):
+    rng = np.random.default_rng(6)
+    steepness = np.zeros(500, np.float32) if flat else rng.gamma(1, 1, 500).astype(np.float32)
+    mask = (rng.random(500) > 0.4).astype(np.uint8) if masked else np.zeros(0, np.uint8)
+    steepness = steepness * mask if masked else steepness
+    cumulative = np.empty(500)
+    drawing_cpu.accumulate(steepness, 1.5, 0.3, mask, cumulative)
+    even = mask / mask.sum() if masked else np.full(500, 1 / 500)
+    capped = np.minimum(steepness, 1.5).astype(np.float64)
+    expected = even if flat else 0.3 * capped / capped.sum() + 0.7 * even
+    np.testing.assert_allclose(np.diff(cumulative, prepend=0), expected, rtol=0, atol=1e-12)
+    assert cumulative[-1] == pytest.approx(1)
