@@ -31,7 +31,7 @@ class Climbers:
     Attributes:
         poses: ``(B, 4, 4)``.
         scores: at these poses.
-        inverse_hessians: ``(B, t, t)`` of minus the similarity, in mm squared per unit of similarity.
+        inverse_hessians: ``(B, t, t)`` of minus the merit, in mm squared per unit of it.
         lengths: share of the quasi-Newton step that is tried next, ``(B,)``.
         moved: length of the last step in mm, ``(B,)``.
         resting: ``(B,)``: after two short steps running, for along a narrow ridge one means little, or given up.
@@ -134,7 +134,7 @@ def _stepped(objective: Climbable, climbers: Climbers, basis: Array, first_step:
     scores = objective(poses)
     there = tangent(scores.gradient, poses, basis)
     # NaN compares false: a pose without a finite score is never taken.
-    better = (scores.similarity > climbers.scores.similarity) & (scores.overlap >= LEAST_OVERLAP)
+    better = (scores.merit > climbers.scores.merit) & (scores.overlap >= LEAST_OVERLAP)
     moved = np.linalg.norm(step, axis=1)
     return Climbers(
         np.where(better[:, None, None], poses, climbers.poses),

@@ -253,7 +253,7 @@ def _solution(run: Run, summit: Summit, given: Array) -> Solution:
     shift[:3, 3] = -run.centre
     matrix = lower(summit.poses[best] @ shift, run.problem.spatial_dims)
     start = None if _near(run, summit, summit.poses[best], given) else summit.objective(given[None], gradient=False)
-    status = _failure(similarity, overlap, start) or ("converged" if summit.rested else "max_iterations")
+    status = _failure(summit.scores, best, start) or ("converged" if summit.rested else "max_iterations")
     transform = LinearTransform(matrix / matrix[-1, -1], run.request.family)
     return Solution(transform, status, similarity, overlap, _evidence(run, summit.poses[best]), run.history)
 
@@ -281,12 +281,13 @@ def _near(run: Run, summit: Summit, pose: Array, given: Array) -> bool:
     return len(apart) == 1
 
 
-def _failure(similarity: float, overlap: float, start: Scores | None) -> str | None:
+def _failure(scores: Scores, best: int, start: Scores | None) -> str | None:
     """Why the outcome cannot be right, or None; ``start`` where there was another pose to rise from."""
-    if not math.isfinite(similarity):
+    overlap = float(scores.overlap[best])
+    if not math.isfinite(float(scores.similarity[best])):
         return "failed: the similarity is not finite; look at the intensities of both images"
     if overlap < LEAST_OVERLAP:
         return f"failed: the images overlap by {overlap:.0%} only, under {LEAST_OVERLAP:.0%}; give an initial transform or a mask"
-    if start is not None and start.overlap[0] >= LEAST_OVERLAP and similarity < float(start.similarity[0]):
+    if start is not None and start.overlap[0] >= LEAST_OVERLAP and float(scores.merit[best]) < float(start.merit[0]):
         return "failed: the similarity never rose above that of the starting pose; try another similarity, a mask or an initial transform"
     return None

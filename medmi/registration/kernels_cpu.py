@@ -1,10 +1,13 @@
 """Compiled loops over sampled points: interpolation with its gradient, joint histograms, and their way back to a pose.
 
 Everything is lifted to 3D (a 2D image has one slice) and to homogeneous 4x4 matrices, so that one loop serves 2D and 3D, linear
-and projective maps. Poses come in batches: B poses, C channels, N points, the points last and in blocks that stay in the nearest
-cache, so that all but the look-up of voxels runs on whole vectors. Each pose is summed by one thread in one order, so that the bits
-of a result do not depend on the number of threads. The loops write out what a short vector would hold, because neither calls
-nor small arrays are free inside them.
+and projective maps. C channels, B poses, N points, in this order: the points come last and in blocks that stay in the nearest cache, so
+that all but the look-up of voxels runs on whole vectors. Each pose is summed by one thread in one order, so that the bits of a
+result do not depend on the number of threads. The loops write out what a short vector would hold, because neither calls nor
+small arrays are free inside them.
+
+A point has a *weight*: 1 inside the moving image, falling to 0 within a voxel beyond its outermost voxels or its mask, so that what a pose
+gains or loses at the rim has a derivative too.
 """
 
 from __future__ import annotations
@@ -15,44 +18,69 @@ from medmi.spatial.compiled import compiled, vectorised
 
 Array = np.ndarray
 BLOCK = 256
-ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @compiled
-def sample(
-    volume: Array, mask: Array, matrices: Array, points: Array, values: Array, gradients: Array, inside: Array
-) -> None:
+def sample(volume: Array, mask: Array, matrices: Array, points: Array, values: Array, gradients: Array) -> None:
     """Trilinear values and index gradients of ``volume (C, X, Y, Z)`` where ``matrices (B, 4, 4)`` send ``points (3, N)``.
 
-    Fills values ``(B, C, N)``, gradients ``(B, C, 3, N)`` and inside ``(B, N)``; outside the lattice, or where the nearest voxel of
-    ``mask (X, Y, Z)`` is zero, all three are 0. Empty ``gradients`` or ``mask`` are passed over.
+    Fills values ``(C + 1, B, N)`` and gradients ``(C + 1, B, 3, N)``, of which the last row is the weight; beyond the lattice the value is
+    that of its rim. Empty ``gradients`` or ``mask (X, Y, Z)`` are passed over.
     """
     channels, nx, ny, nz = volume.shape
-    voxels = volume.reshape(channels, nx * ny * nz)
+    voxels, counts = volume.reshape(channels, nx * ny * nz), mask.ravel()
     cells, fractions = np.empty(BLOCK, np.uint32), np.empty((3, BLOCK), np.float32)
-    corners = np.empty((8, BLOCK), np.float32)
+    rims, corners = np.empty((3, BLOCK), np.float32), np.empty((8, BLOCK), np.float32)
+    seen, slopes = np.empty(BLOCK, np.float32), np.empty((3, BLOCK), np.float32)
     for b in range(matrices.shape[0]):
         matrix = matrices[b].astype(np.float32)
         for start in range(0, points.shape[1], BLOCK):
             block = slice(start, min(start + BLOCK, points.shape[1]))
-            x, y, z, kept = points[0, block], points[1, block], points[2, block], inside[b, block]
-            _cells(volume.shape, matrix, x, y, z, cells, fractions[0], fractions[1], fractions[2], kept)
-            if mask.size > 0:
-                _mask(mask.ravel(), mask.shape, cells, fractions, kept)
+            x, y, z, weights = points[0, block], points[1, block], points[2, block], values[channels, b, block]
+            _cells(
+                volume.shape,
+                matrix,
+                x,
+                y,
+                z,
+                cells,
+                fractions[0],
+                fractions[1],
+                fractions[2],
+                rims[0],
+                rims[1],
+                rims[2],
+            )
             for c in range(channels):
-                _corners(voxels[c], volume.shape, cells, corners, len(kept))
-                _values(corners, fractions, kept, values[b, c, block])
+                _corners(voxels[c], volume.shape, cells, corners, len(x))
+                _values(corners, fractions, values[c, b, block])
                 if gradients.size > 0:
-                    rows = gradients[b, c]
-                    _gradients(corners, fractions, kept, rows[0, block], rows[1, block], rows[2, block])
+                    rows = gradients[c, b]
+                    _gradients(corners, fractions, rims, rows[0, block], rows[1, block], rows[2, block])
+            _weights(rims, weights)
+            if gradients.size > 0:
+                rows = gradients[channels, b]
+                _weight_gradients(rims, rows[0, block], rows[1, block], rows[2, block])
+            if mask.size > 0:
+                _corners(counts, volume.shape, cells, corners, len(x))
+                _values(corners, fractions, seen[: len(x)])
+                if gradients.size > 0:
+                    _gradients(corners, fractions, rims, slopes[0, : len(x)], slopes[1], slopes[2])
+                    for axis in range(3):
+                        _product_rule(weights, slopes[axis], seen, gradients[channels, b, axis, block])
+                weights *= seen[: len(x)]
 
 
 @vectorised
 def _cells(
     shape: tuple[int, int, int, int], m: Array, xs: Array, ys: Array, zs: Array,
-    cells: Array, fu: Array, fv: Array, fw: Array, inside: Array,
+    cells: Array, fu: Array, fv: Array, fw: Array, ru: Array, rv: Array, rw: Array,
 ) -> None:  # fmt: skip
-    """The cell of the lattice that each point falls in, clamped to it: its first voxel, the fractions on from there."""
+    """The cell of the lattice that each point falls in, clamped to it: its first voxel, and the fractions on from there.
+
+    The rims tell how far beyond the lattice the point lies along each axis, in voxels: negative before it, positive behind it.
+    """
     nx, ny, nz = np.int32(shape[1]), np.int32(shape[2]), np.int32(shape[3])
     lx, ly, lz = np.float32(nx - 1), np.float32(ny - 1), np.float32(nz - 1)
     tx, ty, tz = (
@@ -60,29 +88,45 @@ def _cells(
         max(ny - np.int32(2), np.int32(0)),
         max(nz - np.int32(2), np.int32(0)),
     )
-    for n in range(len(inside)):
+    for n in range(len(xs)):
         x, y, z = xs[n], ys[n], zs[n]
         h = m[3, 0] * x + m[3, 1] * y + m[3, 2] * z + m[3, 3]
         u = (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / h
         v = (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / h
         w = (m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]) / h
-        inside[n] = (u >= ZERO) & (v >= ZERO) & (w >= ZERO) & (u <= lx) & (v <= ly) & (w <= lz)
-        # NaN compares false and ends at 0.
-        u, v, w = u if u > ZERO else ZERO, v if v > ZERO else ZERO, w if w > ZERO else ZERO
-        u, v, w = u if u < lx else lx, v if v < ly else ly, w if w < lz else lz
-        i, j, k = np.int32(u), np.int32(v), np.int32(w)
+        # NaN compares false and ends at 0, a long way off.
+        cu, cv, cw = u if u > ZERO else ZERO, v if v > ZERO else ZERO, w if w > ZERO else ZERO
+        cu, cv, cw = cu if cu < lx else lx, cv if cv < ly else ly, cw if cw < lz else lz
+        ru[n], rv[n], rw[n] = u - cu, v - cv, w - cw
+        i, j, k = np.int32(cu), np.int32(cv), np.int32(cw)
         i, j, k = i if i < tx else tx, j if j < ty else ty, k if k < tz else tz
-        fu[n], fv[n], fw[n] = u - np.float32(i), v - np.float32(j), w - np.float32(k)
+        fu[n], fv[n], fw[n] = cu - np.float32(i), cv - np.float32(j), cw - np.float32(k)
         cells[n] = np.uint32((i * ny + j) * nz + k)
 
 
-@compiled
-def _mask(mask: Array, shape: tuple[int, int, int], cells: Array, fractions: Array, inside: Array) -> None:
-    """Clears ``inside`` where the nearest voxel is not in the mask."""
-    ny, nz = shape[1], shape[2]
-    for n in range(len(inside)):
-        at = cells[n] + (fractions[0, n] >= HALF) * ny * nz + (fractions[1, n] >= HALF) * nz + (fractions[2, n] >= HALF)
-        inside[n] = inside[n] and mask[at] != 0
+@vectorised
+def _weights(rims: Array, weights: Array) -> None:
+    for n in range(len(weights)):
+        a, b, c = ONE - abs(rims[0, n]), ONE - abs(rims[1, n]), ONE - abs(rims[2, n])
+        a, b, c = a if a > ZERO else ZERO, b if b > ZERO else ZERO, c if c > ZERO else ZERO
+        weights[n] = a * b * c
+
+
+@vectorised
+def _weight_gradients(rims: Array, gx: Array, gy: Array, gz: Array) -> None:
+    for n in range(len(gx)):
+        u, v, w = rims[0, n], rims[1, n], rims[2, n]
+        a, b, c = ONE - abs(u), ONE - abs(v), ONE - abs(w)
+        inside = (a > ZERO) & (b > ZERO) & (c > ZERO)
+        du, dv, dw = ZERO if u == ZERO else b * c, ZERO if v == ZERO else a * c, ZERO if w == ZERO else a * b
+        du, dv, dw = -du if u > ZERO else du, -dv if v > ZERO else dv, -dw if w > ZERO else dw
+        gx[n], gy[n], gz[n] = du if inside else ZERO, dv if inside else ZERO, dw if inside else ZERO
+
+
+@vectorised
+def _product_rule(weights: Array, slopes: Array, seen: Array, gradient: Array) -> None:
+    for n in range(len(gradient)):
+        gradient[n] = gradient[n] * seen[n] + weights[n] * slopes[n]
 
 
 @compiled
@@ -101,57 +145,46 @@ def _corners(voxels: Array, shape: tuple[int, int, int, int], cells: Array, corn
 
 
 @vectorised
-def _values(c: Array, fractions: Array, inside: Array, values: Array) -> None:
-    for n in range(len(inside)):
+def _values(c: Array, fractions: Array, values: Array) -> None:
+    for n in range(len(values)):
         fu, fv, fw = fractions[0, n], fractions[1, n], fractions[2, n]
         v00, v01 = c[0, n] + fw * (c[1, n] - c[0, n]), c[2, n] + fw * (c[3, n] - c[2, n])
         v10, v11 = c[4, n] + fw * (c[5, n] - c[4, n]), c[6, n] + fw * (c[7, n] - c[6, n])
         v0, v1 = v00 + fv * (v01 - v00), v10 + fv * (v11 - v10)
-        values[n] = v0 + fu * (v1 - v0) if inside[n] else ZERO
+        values[n] = v0 + fu * (v1 - v0)
 
 
 @vectorised
-def _gradients(c: Array, fractions: Array, inside: Array, gx: Array, gy: Array, gz: Array) -> None:
-    for n in range(len(inside)):
+def _gradients(c: Array, fractions: Array, rims: Array, gx: Array, gy: Array, gz: Array) -> None:
+    for n in range(len(gx)):
         fu, fv, fw = fractions[0, n], fractions[1, n], fractions[2, n]
         d00, d01, d10, d11 = c[1, n] - c[0, n], c[3, n] - c[2, n], c[5, n] - c[4, n], c[7, n] - c[6, n]
         v00, v01, v10, v11 = c[0, n] + fw * d00, c[2, n] + fw * d01, c[4, n] + fw * d10, c[6, n] + fw * d11
         d0, d1 = d00 + fv * (d01 - d00), d10 + fv * (d11 - d10)
         along_x = v10 + fv * (v11 - v10) - (v00 + fv * (v01 - v00))
         along_y = v01 - v00 + fu * (v11 - v10 - (v01 - v00))
-        gx[n] = along_x if inside[n] else ZERO
-        gy[n] = along_y if inside[n] else ZERO
-        gz[n] = d0 + fu * (d1 - d0) if inside[n] else ZERO
-
-
-@vectorised
-def counted(inside: Array) -> Array:
-    """How many of ``inside (B, N)`` are, ``(B,)``."""
-    out = np.zeros(len(inside), np.int64)
-    for b in range(len(inside)):
-        total = np.int32(0)
-        for n in range(inside.shape[1]):
-            total += np.int32(inside[b, n])
-        out[b] = total
-    return out
+        # Beyond the lattice nothing changes along that axis.
+        gx[n] = along_x if rims[0, n] == ZERO else ZERO
+        gy[n] = along_y if rims[1, n] == ZERO else ZERO
+        gz[n] = d0 + fu * (d1 - d0) if rims[2, n] == ZERO else ZERO
 
 
 @vectorised
 def project(derivatives: Array, gradients: Array, matrices: Array, points: Array, out: Array) -> None:
-    """Chain rule to the matrices: ``out (B, 4, 4)`` from dS/dvalue ``(B, C, N)`` and the index gradients of :func:`sample`.
+    """Chain rule to the matrices: ``out (B, 4, 4)`` from dS/dvalue ``(C, B, N)`` and the index gradients of :func:`sample`.
 
     Row r, column s of ``out`` is dS/d matrices[b, r, s]; the last row carries the projective part. Blocks are summed in float32, their
     sums in float64.
     """
-    for b in range(len(derivatives)):
+    out[:] = 0.0
+    for b in range(derivatives.shape[1]):
         m = matrices[b].astype(np.float32)
-        out[b] = 0.0
-        for c in range(derivatives.shape[1]):
+        for c in range(len(derivatives)):
             for start in range(0, points.shape[1], BLOCK):
                 block = slice(start, min(start + BLOCK, points.shape[1]))
-                g = gradients[b, c]
+                g = gradients[c, b]
                 _project_block(
-                    derivatives[b, c, block], g[0, block], g[1, block], g[2, block], m,
+                    derivatives[c, b, block], g[0, block], g[1, block], g[2, block], m,
                     points[0, block], points[1, block], points[2, block], out[b],
                 )  # fmt: skip
 
@@ -177,12 +210,12 @@ def _project_block(
 
 
 @compiled
-def histogram(values: Array, inside: Array, fixed_positions: Array, low: Array, scale: Array, tables: Array) -> None:
-    """Joint counts with linear windows, ``tables (B, C, bins, bins)``: rows fixed, columns moving.
+def histogram(values: Array, weights: Array, fixed_positions: Array, low: Array, scale: Array, tables: Array) -> None:
+    """Joint counts with linear windows, ``tables (C, B, bins, bins)``: rows fixed, columns moving.
 
     Args:
-        values: moving values ``(B, C, N)``.
-        inside: ``(B, N)``.
+        values: moving values ``(C, B, N)``.
+        weights: ``(B, N)``.
         fixed_positions: fixed bin positions ``(C, N)`` in [0, bins - 1].
         low, scale: ``(C,)``: the moving bin position is ``(value - low) * scale``, clamped to [0, bins - 1].
     """
@@ -190,56 +223,66 @@ def histogram(values: Array, inside: Array, fixed_positions: Array, low: Array, 
     last, top = np.int32(bins - 2), np.float32(bins - 1)
     tables[:] = 0.0
     flat = tables.reshape(tables.shape[0], tables.shape[1], bins * bins)
-    for b in range(values.shape[0]):
-        for c in range(values.shape[1]):
-            table, row, positions = flat[b, c], values[b, c], fixed_positions[c]
+    for c in range(values.shape[0]):
+        for b in range(values.shape[1]):
+            table, row, positions = flat[c, b], values[c, b], fixed_positions[c]
             for n in range(len(row)):
-                if not inside[b, n]:
-                    continue
                 g = min(max((row[n] - low[c]) * scale[c], ZERO), top)
                 i, j = min(np.int32(positions[n]), last), min(np.int32(g), last)
-                f, g = positions[n] - np.float32(i), g - np.float32(j)
+                f, g = (positions[n] - np.float32(i)) * weights[b, n], g - np.float32(j)
                 at = np.uint32(i * bins + j)
-                below, both = (ONE - f) * g, f * g
-                table[at] += ONE - f - below
+                below, both = (weights[b, n] - f) * g, f * g
+                table[at] += weights[b, n] - f - below
                 table[at + np.uint32(1)] += below
                 table[at + np.uint32(bins)] += f - both
                 table[at + np.uint32(bins + 1)] += both
 
 
 @vectorised
-def histogram_derivative(
-    values: Array, inside: Array, fixed_positions: Array, low: Array, scale: Array, slopes: Array, derivatives: Array
+def look_up(
+    values: Array, weights: Array, fixed_positions: Array, low: Array, scale: Array, slopes: Array, out: Array
 ) -> None:
-    """dS/dvalue ``(B, C, N)`` from ``slopes (B, C, bins, bins - 1)`` float32, the differences of dS/dtable between moving bins."""
-    bins = slopes.shape[-2]
-    flat = slopes.reshape(slopes.shape[0], slopes.shape[1], bins * (bins - 1))
-    for b in range(values.shape[0]):
-        for c in range(values.shape[1]):
-            _derivative_row(
-                values[b, c], inside[b], fixed_positions[c], low[c], scale[c], bins, flat[b, c], derivatives[b, c]
+    """How a function of the tables changes with each point: ``out (C + 1, B, N)`` by the moving values and, last, by the weight.
+
+    Args:
+        values, weights, fixed_positions, low, scale: as in :func:`histogram`.
+        slopes: ``(C, B, bins, bins)`` float32, the derivative by each entry of the tables.
+    """
+    channels, poses, bins = slopes.shape[0], slopes.shape[1], slopes.shape[2]
+    flat = slopes.reshape(channels, poses, bins * bins)
+    out[channels] = 0.0
+    for c in range(channels):
+        for b in range(poses):
+            _look_up_row(
+                values[c, b],
+                weights[b],
+                fixed_positions[c],
+                low[c],
+                scale[c],
+                bins,
+                flat[c, b],
+                out[c, b],
+                out[channels, b],
             )
 
 
 @vectorised
-def _derivative_row(
-    values: Array,
-    inside: Array,
-    positions: Array,
-    low: float,
-    scale: float,
-    bins: int,
-    slopes: Array,
-    derivatives: Array,
-) -> None:
+def _look_up_row(
+    values: Array, weights: Array, positions: Array, low: float, scale: float, bins: int, slopes: Array,
+    by_value: Array, by_weight: Array,
+) -> None:  # fmt: skip
     last, top = np.int32(bins - 2), np.float32(bins - 1)
     for n in range(len(values)):
         at = (values[n] - low) * scale
-        counts = (at >= ZERO) & (at <= top) & (inside[n] != 0)
-        at = at if counts else ZERO
-        i, j = np.int32(positions[n]), np.int32(at)
+        clamped = at if at > ZERO else ZERO
+        clamped = clamped if clamped < top else top
+        i, j = np.int32(positions[n]), np.int32(clamped)
         i, j = i if i < last else last, j if j < last else last
-        f = positions[n] - np.float32(i)
-        here = np.uint32(i * np.int32(bins - 1) + j)
-        upper, lower = slopes[here], slopes[here + np.uint32(bins - 1)]
-        derivatives[n] = (upper + f * (lower - upper)) * scale if counts else ZERO
+        f, g = positions[n] - np.float32(i), clamped - np.float32(j)
+        here = np.uint32(i * np.int32(bins) + j)
+        upper, lower = slopes[here], slopes[here + np.uint32(bins)]
+        left = upper + f * (lower - upper)
+        upper, lower = slopes[here + np.uint32(1)], slopes[here + np.uint32(bins + 1)]
+        step = upper + f * (lower - upper) - left
+        by_value[n] = step * scale * weights[n] if clamped == at else ZERO
+        by_weight[n] += left + g * step

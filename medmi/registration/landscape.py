@@ -30,9 +30,10 @@ def point_information(objective: Objective, poses: Array) -> Array:
     Pointwise mutual information ``log p(x, y) / (p(x) p(y))`` (Church & Hanks, 1990, Eq. 1) with the linear windows of the joint
     histogram; 0 outside the moving image, summed over channels.
     """
-    values, inside = _moved(objective, poses)
-    ratios = np.log(np.maximum(_ratios(objective, values, inside), TINY))
-    return np.stack([_looked_up(objective, ratio, row) for ratio, row in zip(ratios, values)]) * inside
+    values, weights = _moved(objective, poses)
+    ratios = np.log(np.maximum(_ratios(objective, values, weights), TINY))
+    poses_first = zip(ratios.swapaxes(0, 1), values.swapaxes(0, 1))
+    return np.stack([_looked_up(objective, ratio, row) for ratio, row in poses_first]) * weights
 
 
 def held_share(objective: Objective, pose: Array, spatial_dims: int) -> float:
@@ -41,35 +42,32 @@ def held_share(objective: Objective, pose: Array, spatial_dims: int) -> float:
     The regions make a checkerboard. Points of either colour are looked up in the histogram of the other, mixed with a twentieth of
     independence so that no unseen pair of intensities decides alone.
     """
-    values, inside = _moved(objective, pose[None])
+    values, weights = _moved(objective, pose[None])
     cells = regions_of(objective.points.T, ACROSS[spatial_dims])
     first = np.stack(np.unravel_index(cells, (ACROSS[spatial_dims],) * spatial_dims)).sum(0) % 2 == 0
     held = 0.0
     for learnt in (first, ~first):
-        ratios = _ratios(objective, values, inside * learnt.astype(np.uint8))
-        information = _looked_up(objective, np.log(0.95 * ratios[0] + 0.05), values[0])
-        held += float((information * inside[0])[~learnt].sum())
+        ratios = _ratios(objective, values, weights * learnt.astype(np.float32))
+        information = _looked_up(objective, np.log(0.95 * ratios[:, 0] + 0.05), values[:, 0])
+        held += float((information * weights[0])[~learnt].sum())
     whole = float(point_information(objective, pose[None]).sum())
     return held / max(whole, TINY)
 
 
 def _moved(objective: Objective, poses: Array) -> tuple[Array, Array]:
-    """Moving values ``(B, C, N)`` and inside ``(B, N)`` at the objective's points."""
-    batch, count, moving = len(poses), objective.points.shape[1], objective.moving
-    values = np.empty((batch, len(moving.voxels), count), np.float32)
-    inside = np.empty((batch, count), np.uint8)
-    no_slopes = np.empty((0, 0, 0, 0), np.float32)
-    matrices = objective.to_index @ poses
-    kernels_cpu.sample(moving.voxels, moving.mask, matrices, objective.points, values, no_slopes, inside)
-    return values, inside
+    """Moving values ``(C, B, N)`` and weights ``(B, N)`` at the objective's points."""
+    moving, no_slopes = objective.moving, np.empty((0, 0, 0, 0), np.float32)
+    values = np.empty((len(moving.voxels) + 1, len(poses), objective.points.shape[1]), np.float32)
+    kernels_cpu.sample(moving.voxels, moving.mask, objective.to_index @ poses, objective.points, values, no_slopes)
+    return values[:-1], values[-1]
 
 
-def _ratios(objective: Objective, values: Array, inside: Array) -> Array:
-    """``p(x, y) / (p(x) p(y))`` over the points inside, ``(B, C, bins, bins)``."""
+def _ratios(objective: Objective, values: Array, weights: Array) -> Array:
+    """``p(x, y) / (p(x) p(y))`` over the points inside, ``(C, B, bins, bins)``."""
     samples = objective.samples
     tables = np.empty((*values.shape[:2], samples.bins, samples.bins))
-    kernels_cpu.histogram(values, inside, samples.positions, samples.low, samples.scale, tables)
-    tables /= np.maximum(inside.sum(1), 1)[:, None, None, None]
+    kernels_cpu.histogram(values, weights, samples.positions, samples.low, samples.scale, tables)
+    tables /= np.maximum(tables.sum((-1, -2), keepdims=True), TINY)
     unrelated = tables.sum(-1, keepdims=True) * tables.sum(-2, keepdims=True)
     return np.where(tables > TINY, tables / np.maximum(unrelated, TINY * TINY), 0)
 

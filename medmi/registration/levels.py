@@ -164,10 +164,12 @@ def draw_sets(volume: Volume, cumulative: Array, size: tuple[int, int], rng: np.
 
 
 def _values_at(volume: Volume, index: Array) -> Array:
-    values = np.empty((1, len(volume.voxels), index.shape[1]), np.float32)
-    inside, no_gradients = np.empty((1, index.shape[1]), np.uint8), np.empty((0, 0, 0, 0), np.float32)
-    kernels_cpu.sample(volume.voxels, NO_MASK, np.eye(4)[None], index, values, no_gradients, inside)
-    return values[0]
+    values, no_gradients = (
+        np.empty((len(volume.voxels) + 1, 1, index.shape[1]), np.float32),
+        np.empty((0, 0, 0, 0), np.float32),
+    )
+    kernels_cpu.sample(volume.voxels, NO_MASK, np.eye(4)[None], index, values, no_gradients)
+    return values[:-1, 0]
 
 
 def chances(volume: Volume, foreground: float) -> Array:

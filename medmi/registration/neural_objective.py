@@ -36,8 +36,7 @@ class Pairs:
         kept: which of the points they belong to, ``(m,)``.
         points: ``(3, n)`` float32.
         matrix: ``(4, 4)``, from the points to the moving index.
-        slopes: index gradients ``(1, F, 3, n)`` of the moving inputs.
-        inside: ``(1, n)``.
+        slopes: index gradients ``(F, 1, 3, n)`` of the moving inputs.
     """
 
     fixed: torch.Tensor
@@ -46,7 +45,6 @@ class Pairs:
     points: Array
     matrix: Array
     slopes: Array
-    inside: Array
 
     @property
     def overlap(self) -> float:
@@ -55,9 +53,9 @@ class Pairs:
 
     def matrix_gradient(self, derivative: torch.Tensor) -> Array:
         """dS/dmatrix ``(4, 4)`` from dS/dmoving ``(m, F)``."""
-        features, _, count = self.slopes.shape[1:]
-        spread = np.zeros((1, features, count), np.float32)
-        spread[0][:, self.kept] = derivative.numpy().T
+        features, _, _, count = self.slopes.shape
+        spread = np.zeros((features, 1, count), np.float32)
+        spread[:, 0, self.kept] = derivative.numpy().T
         out = np.empty((1, 4, 4))
         kernels_cpu.project(spread, self.slopes, self.matrix[None], self.points, out)
         return out[0]
@@ -83,15 +81,14 @@ class Pool:
         """Pairs of the chosen points at a pose ``(4, 4)`` from centred fixed world to moving world."""
         points, matrix = np.ascontiguousarray(self.points[:, chosen]), self.to_index @ pose
         features, count = len(self.moving.voxels), len(chosen)
-        values, inside = np.empty((1, features, count), np.float32), np.empty((1, count), np.uint8)
-        slopes = np.empty((1, features, 3, count), np.float32)
-        kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrix[None], points, values, slopes, inside)
-        kept = np.flatnonzero(inside[0])
-        fixed, moving = (
-            self.fixed[torch.from_numpy(chosen[kept])],
-            torch.from_numpy(np.ascontiguousarray(values[0][:, kept].T)),
+        values, slopes = (
+            np.empty((features + 1, 1, count), np.float32),
+            np.empty((features + 1, 1, 3, count), np.float32),
         )
-        return Pairs(fixed, moving, kept, points, matrix, slopes, inside)
+        kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrix[None], points, values, slopes)
+        kept = np.flatnonzero(values[-1, 0] > 0.5)
+        moving = torch.from_numpy(np.ascontiguousarray(values[:-1, 0, kept].T))
+        return Pairs(self.fixed[torch.from_numpy(chosen[kept])], moving, kept, points, matrix, slopes[:-1])
 
     def spread(self, count: int) -> Array:
         """Indices of about ``count`` points, evenly over the image."""
@@ -166,7 +163,7 @@ def whitened_basis(pool: Pool, pose: Array, basis: Array) -> Array:
     ends = np.einsum("ij,nj->ni", pairs.matrix, points)
     speed = np.einsum("tij,nj->nti", np.einsum("ij,tjk->tik", pairs.matrix, basis), points)
     velocity = (speed[..., :3] - (ends[:, None, :3] / ends[:, None, 3:]) * speed[..., 3:]) / ends[:, None, 3:]
-    change = np.einsum("fin,nti->nft", pairs.slopes[0][..., pairs.kept], velocity)
+    change = np.einsum("fin,nti->nft", pairs.slopes[:, 0][..., pairs.kept], velocity)
     motion = np.einsum("ij,ntj->nti", np.linalg.inv(pool.to_index)[:3, :3], velocity)
     metric = np.einsum("nft,nfs->ts", change, change) / len(points)
     moved = np.einsum("nti,nsi->ts", motion, motion) / len(points)

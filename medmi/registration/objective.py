@@ -1,8 +1,9 @@
 """The objective at one pyramid level: poses in, scores and their derivatives out; the whole volume is never touched.
 
 A *pose* is a 4x4 matrix from centred fixed world (mm minus the solver's centre) to moving world. *Overlap* is the share of the drawn
-points that fall inside the moving image. *Merit* ranks poses: similarity above that of unrelated images, times the overlap, so that no
-pose wins by moving the difficult part out of sight.
+points that fall inside the moving image. *Merit* is what is maximised: similarity above that of unrelated images, times the overlap. Of
+mutual information it is what the moving image tells about all drawn points together, those outside telling nothing; so no pose
+wins by moving a part that it explains badly out of sight.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ BATCH = 65536
 
 @dataclass(frozen=True)
 class Scores:
-    """Of B poses: similarity ``(B,)``, overlap ``(B,)`` from 0 to 1, merit ``(B,)``, gradient ``(B, 4, 4)`` of the similarity or empty."""
+    """Of B poses: similarity ``(B,)``, overlap ``(B,)`` from 0 to 1, merit ``(B,)``, gradient ``(B, 4, 4)`` of the merit, or zero."""
 
     similarity: Array
     overlap: Array
@@ -62,18 +63,22 @@ class Objective:
         return Scores(*(np.concatenate([p[k] for p in parts]) for k in range(4)))
 
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, Array, Array, Array]:
-        size = (len(poses), len(self.moving.voxels), self.points.shape[1])
+        channels, batch, count = len(self.moving.voxels), len(poses), self.points.shape[1]
         matrices = self.to_index @ poses
-        values, inside = np.empty(size, np.float32), np.empty((size[0], size[2]), np.uint8)
-        slopes = np.empty((*size[:2], 3, size[2]) if gradient else (0, 0, 0, 0), np.float32)
-        kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrices, self.points, values, slopes, inside)
-        similarity, derivatives = self.term.evaluate(values, inside, self.samples, gradient)
-        overlap = kernels_cpu.counted(inside) / size[2]
-        out = np.zeros((len(poses), 4, 4))
+        values = np.empty((channels + 1, batch, count), np.float32)
+        slopes = np.empty((channels + 1, batch, 3, count) if gradient else (0, 0, 0, 0), np.float32)
+        kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrices, self.points, values, slopes)
+        moved, weights = values[:channels], values[channels]
+        similarity, derivatives = self.term.evaluate(moved, weights, self.samples, gradient)
+        overlap = weights.sum(1, dtype=np.float64) / count
+        excess = similarity - self.term.unrelated(self.samples)
+        out = np.zeros((batch, 4, 4))
         if gradient:
+            derivatives *= overlap[:, None].astype(np.float32)
+            derivatives[channels] += (excess / count)[:, None].astype(np.float32)
             kernels_cpu.project(derivatives, slopes, matrices, self.points, out)
             out = self.to_index.T @ out
-        return similarity, overlap, (similarity - self.term.unrelated(self.samples)) * overlap, out
+        return similarity, overlap, excess * overlap, out
 
 
 def _map(work: Callable[[Array], tuple], chunks: list[Array], threads: int) -> list[tuple]:

@@ -1,6 +1,7 @@
 """Similarity terms on sampled points, each a row: what it is worth at each pose, and its derivative by each moved value.
 
-All are *maximised* here. Values come in batches of poses: moved ``(B, C, N)``, fixed ``(C, N)``, inside ``(B, N)``.
+All are *maximised* here. Values come in batches of poses: moved ``(C, B, N)``, fixed ``(C, N)``, weights ``(B, N)`` from 0 outside the
+moving image to 1 inside.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ Evaluation = Callable[[Array, Array, Samples, bool], tuple[Array, Array]]
 
 @dataclass(frozen=True)
 class Term:
-    """A similarity: ``evaluate(moved, inside, samples, derivative)`` gives its values ``(B,)`` and, where asked, dS/dmoved
-    ``(B, C, N)``; ``unrelated(samples)`` is its value for images that share nothing."""
+    """A similarity: ``evaluate(moved, weights, samples, derivative)`` gives its values ``(B,)`` and, where asked, its derivatives ``(C + 1,
+    B, N)`` by the moved values and, last, by the weights; ``unrelated(samples)`` is its value for images that share nothing."""
 
     evaluate: Evaluation
     unrelated: Callable[[Samples], float]
@@ -77,46 +78,52 @@ TINY, ROUNDING = 1e-12, 1e-12
 def histogram_evaluation(of_tables: Callable[[Array], tuple[Array, Array]]) -> Evaluation:
     """The evaluation of a function of the joint histogram over the overlap, summed over channels."""
 
-    def evaluate(moved: Array, inside: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
-        tables = np.empty((*moved.shape[:2], samples.bins, samples.bins))
-        kernels_cpu.histogram(moved, inside, samples.positions, samples.low, samples.scale, tables)
-        kept = np.maximum(kernels_cpu.counted(inside), 1)[:, None, None, None]
-        value, slope = of_tables(tables / kept)
-        out = np.empty(moved.shape if derivative else (0, 0, 0), np.float32)
+    def evaluate(moved: Array, weights: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
+        channels, poses, count = moved.shape
+        tables = np.empty((channels, poses, samples.bins, samples.bins))
+        kernels_cpu.histogram(moved, weights, samples.positions, samples.low, samples.scale, tables)
+        kept = np.maximum(tables[0].sum((-1, -2)), TINY)[:, None, None]
+        tables /= kept
+        value, slope = of_tables(tables)
+        out = np.empty((channels + 1, poses, count) if derivative else (0, 0, 0), np.float32)
         if derivative:
-            slopes = (np.diff(slope, axis=-1) / kept).astype(np.float32)
-            kernels_cpu.histogram_derivative(moved, inside, samples.positions, samples.low, samples.scale, slopes, out)
-        return value.sum(1), out
+            # Of tables that sum to one: what all points have in common is none of a single one's.
+            slopes = ((slope - (tables * slope).sum((-1, -2), keepdims=True)) / kept).astype(np.float32)
+            kernels_cpu.look_up(moved, weights, samples.positions, samples.low, samples.scale, slopes, out)
+        return value.sum(0), out
 
     return evaluate
 
 
-def squared_difference(moved: Array, inside: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
+def squared_difference(moved: Array, weights: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
     """Minus the mean squared difference over the overlap, summed over channels."""
-    kept = np.maximum(kernels_cpu.counted(inside), 1).astype(np.float64)
-    residual = np.where(inside[:, None] > 0, moved - samples.fixed, np.float32(0))
-    score = -np.square(residual, dtype=np.float64).sum((1, 2)) / kept
-    return score, (residual * (-2 / kept)[:, None, None]).astype(np.float32)
+    kept = np.maximum(weights.sum(1, dtype=np.float64), TINY)[:, None]
+    residual = moved - samples.fixed[:, None]
+    squares = np.square(residual, dtype=np.float64).sum(0)
+    score = -(squares * weights).sum(1, keepdims=True) / kept
+    by_value, by_weight = residual * (-2 * weights / kept), (-squares - score) / kept
+    return score[:, 0], np.concatenate([by_value, by_weight[None]]).astype(np.float32)
 
 
-def cross_correlation(moved: Array, inside: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
+def cross_correlation(moved: Array, weights: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
     """Pearson's correlation over the overlap, summed over channels; 0 where either image is flat there."""
-    weight = inside[:, None].astype(np.float64)
-    kept = np.maximum(weight.sum(2, keepdims=True), 1)
+    share = weights / np.maximum(weights.sum(1, keepdims=True, dtype=np.float64), TINY)
 
-    def centred(x: Array) -> tuple[Array, Array, Array]:
-        kept_x = x * weight
-        rest = (x - kept_x.sum(2, keepdims=True) / kept) * weight
-        energy = (rest * rest).sum(2, keepdims=True)
+    def standardised(x: Array) -> tuple[Array, Array]:
+        """Deviations from the mean over the standard deviation, 0 where there is none; the latter."""
+        rest = x - (x * share).sum(-1, keepdims=True)
+        variance = (rest * rest * share).sum(-1, keepdims=True)
         # Relative to the values, so that their unit does not matter: what is left under this is float32's rounding.
-        varies = energy > ROUNDING * (kept_x * kept_x).sum(2, keepdims=True)
-        return rest, np.sqrt(np.where(varies, energy, 1)), varies
+        varies = variance > ROUNDING * (x * x * share).sum(-1, keepdims=True)
+        deviation = np.sqrt(np.where(varies, variance, 1))
+        return np.where(varies, rest / deviation, 0), deviation
 
-    f, norm_f, f_varies = centred(samples.fixed[None].astype(np.float64))
-    m, norm_m, m_varies = centred(moved.astype(np.float64))
-    correlation = np.where(f_varies & m_varies, (f * m).sum(2, keepdims=True) / (norm_f * norm_m), 0)
-    slope = np.where(f_varies & m_varies, (f / norm_f - correlation * m / norm_m) / norm_m, 0)
-    return correlation.sum((1, 2)), slope.astype(np.float32)
+    f, _ = standardised(samples.fixed[:, None].astype(np.float64))
+    m, deviation = standardised(moved.astype(np.float64))
+    correlation = (f * m * share).sum(-1, keepdims=True)
+    by_value = (f - correlation * m) * share / deviation * (m != 0).any(-1, keepdims=True)
+    by_weight = (f * m - correlation / 2 * (f * f + m * m)).sum(0) / np.maximum(weights.sum(1, keepdims=True), TINY)
+    return correlation.sum((0, 2)), np.concatenate([by_value, by_weight[None]]).astype(np.float32)
 
 
 TERMS: dict[str, Term] = {
