@@ -31,7 +31,7 @@ class Climbers:
     Attributes:
         poses: ``(B, 4, 4)``.
         scores: at these poses.
-        inverse_hessians: ``(B, t, t)`` of minus the merit, in mm squared per unit of it.
+        inverse_hessians: ``(B, t, t)`` of minus the value, in mm squared per unit of it.
         lengths: share of the quasi-Newton step that is tried next, ``(B,)``.
         moved: length of the last step in mm, ``(B,)``.
         resting: ``(B,)``: after two short steps running, for along a narrow ridge one means little, or given up.
@@ -134,7 +134,7 @@ def _stepped(objective: Climbable, climbers: Climbers, basis: Array, first_step:
     scores = objective(poses)
     there = tangent(scores.gradient, poses, basis)
     # NaN compares false: a pose without a finite score is never taken.
-    better = (scores.merit > climbers.scores.merit) & (scores.overlap >= LEAST_OVERLAP)
+    better = (scores.value > climbers.scores.value) & (scores.overlap >= LEAST_OVERLAP)
     moved = np.linalg.norm(step, axis=1)
     return Climbers(
         np.where(better[:, None, None], poses, climbers.poses),
@@ -154,6 +154,7 @@ def _chosen(better: Array, new: Scores, old: Scores) -> Scores:
         pick(new.similarity, old.similarity),
         pick(new.overlap, old.overlap),
         pick(new.merit, old.merit),
+        pick(new.value, old.value),
         pick(new.gradient, old.gradient),
     )
 

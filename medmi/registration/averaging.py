@@ -1,8 +1,8 @@
 """Refinement by stochastic approximation: other points at every step, steps that shrink, and the mean of where they led.
 
-The merit of one set of points is rough at the scale of a voxel: its highest bump depends on the points, on the seed and on the last
+The value of one set of points is rough at the scale of a voxel: its highest bump depends on the points, on the seed and on the last
 digit of a header. Here each step looks at other points, at two poses placed oppositely around the current one, and moves by the
-mean of both gradients through the inverse Hessian: it climbs the merit smoothed over that neighbourhood, and its noise
+mean of both gradients through the inverse Hessian: it climbs the value smoothed over that neighbourhood, and its noise
 averages out (Robbins & Monro 1951; Polyak & Juditsky 1992, SIAM J. Control Optim. 30, Eq. 4).
 """
 
@@ -24,7 +24,7 @@ SETTLING, DECAY = 2.0, 0.5
 BURN_IN = 1 / 3
 # Curvatures under this share of the largest are taken as noise.
 LEAST_CURVATURE = 0.05
-# Where the merit is flat altogether.
+# Where the value is flat altogether.
 TINY = 1e-30
 # Sets of points that the steps take in turn: drawing one takes as long as an evaluation.
 POOL = 16
@@ -41,7 +41,7 @@ class Averaged:
 
     Attributes:
         pose: ``(4, 4)``.
-        inverse_hessian: ``(t, t)`` of minus the smoothed merit there, in mm squared per unit of it.
+        inverse_hessian: ``(t, t)`` of minus the smoothed value there, in mm squared per unit of it.
         rested: whether the mean had come to rest.
     """
 
@@ -66,7 +66,7 @@ def refine(
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
         steps: most pairs of evaluations, after those that measure the curvature.
-        radius: mm around the pose that the merit is smoothed over; no step is longer.
+        radius: mm around the pose that the value is smoothed over; no step is longer.
         rng: of the places around the pose.
         on_step: called with the scores of each pair.
     """
@@ -107,7 +107,7 @@ def within(count: int, size: int, radius: float, rng: np.random.Generator) -> Ar
 
 
 def curvature(objective: Climbable, pose: Array, basis: Array, offsets: Array) -> tuple[Array, Array]:
-    """Gradient ``(t,)`` and inverse Hessian ``(t, t)`` of minus the merit, from gradients at the pose plus and minus each offset.
+    """Gradient ``(t,)`` and inverse Hessian ``(t, t)`` of minus the value, from gradients at the pose plus and minus each offset.
 
     The Hessian solves ``g(+d) - g(-d) = 2 H d`` in the least-squares sense.
     """

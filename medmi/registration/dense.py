@@ -57,7 +57,7 @@ class DenseObjective:
         """Evaluate poses ``(B, 4, 4)`` one by one."""
         rows = [self._evaluate(pose, gradient) for pose in poses]
         similarity, overlap, slopes = (np.array([row[k] for row in rows]) for k in range(3))
-        return Scores(similarity, overlap, similarity, slopes)
+        return Scores(similarity, overlap, similarity, similarity, slopes)
 
     def _evaluate(self, pose: Array, gradient: bool) -> tuple[float, float, Array]:
         matrix = torch.from_numpy(pose).requires_grad_(gradient)

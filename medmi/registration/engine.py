@@ -16,17 +16,17 @@ from medmi.registration.dense import DenseObjective, make_dense_objective
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import FAMILY_BY_LEVEL, SCALES, lift_point, scaled_basis
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
-from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_sets, lift, lower, pyramid
+from medmi.registration.levels import FOREGROUND, Array, Drawn, Volume, chances, draw, draw_sets, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.neural_objective import CriticObjective
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.problem import Problem
 from medmi.registration.schedule import Plan, Stage, schedule
-from medmi.registration.terms import TERMS, Term
+from medmi.registration.terms import TERMS, Term, for_sizes
 from medmi.spatial.linear import LinearTransform
 
-# Of the points of the last level fewer lie at edges than before: edges capture best, but noise and cropping weigh more there.
-REFINED_FOREGROUND = 0.2
+# Points at edges capture best; where an optimum lies exactly the whole image tells better.
+REFINED_FOREGROUND = 0.1
 # Sets of points of the last level that are drawn at once.
 SETS = 8
 
@@ -147,14 +147,16 @@ def solve(problem: Problem, request: Request) -> Solution:
 def _finer(run: Run, level: int, poses: Array) -> Summit:
     """A level after the first: terms of sampled points are refined at the last one, all else climbs."""
     term = run.request.term
-    if isinstance(term, Term) and level == len(run.stages) - 1:
-        return _refined(run, term, level, poses)
-    return _climbed(run, level, poses, term if isinstance(term, nn.Module) else _sampled_term(run.request))
+    if isinstance(term, nn.Module):
+        return _climbed(run, level, poses, term)
+    finish = _refined if level == len(run.stages) - 1 else _climbed
+    return finish(run, level, poses, _sampled_term(run.request))
 
 
 def _sampled_term(request: Request) -> Term:
     """What the search and the coarsest level go by."""
-    return request.term if isinstance(request.term, Term) else TERMS["mi"]
+    term = request.term if isinstance(request.term, Term) else TERMS["mi"]
+    return for_sizes(term, SCALES[request.family])
 
 
 def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summit:
@@ -162,7 +164,8 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
     stage, volumes = run.stages[level], run.levels[level]
     objective: Objective | DenseObjective
     if isinstance(term, Term):
-        objective = run.objective_of(term, level, draw(volumes[0], stage.points, run.rng))
+        foreground = FOREGROUND if level < len(run.stages) - 1 else REFINED_FOREGROUND
+        objective = run.objective_of(term, level, draw(volumes[0], stage.points, run.rng, foreground))
     else:
         objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims)
     poses = _best(objective, poses, stage) if level else poses
@@ -172,7 +175,7 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
     return Summit(climbers.poses, climbers.scores, objective, rested)
 
 
-def _refined(run: Run, term: Term, level: int, poses: Array) -> Summit:
+def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     """The best of the poses, which climbs on few points and then by steps that each look at points of their own."""
     stage = run.stages[level]
     few = replace(stage, points=stage.points // 4, steps=stage.steps // 3, poses=1)
@@ -288,6 +291,6 @@ def _failure(scores: Scores, best: int, start: Scores | None) -> str | None:
         return "failed: the similarity is not finite; look at the intensities of both images"
     if overlap < LEAST_OVERLAP:
         return f"failed: the images overlap by {overlap:.0%} only, under {LEAST_OVERLAP:.0%}; give an initial transform or a mask"
-    if start is not None and start.overlap[0] >= LEAST_OVERLAP and float(scores.merit[best]) < float(start.merit[0]):
+    if start is not None and start.overlap[0] >= LEAST_OVERLAP and float(scores.value[best]) < float(start.value[0]):
         return "failed: the similarity never rose above that of the starting pose; try another similarity, a mask or an initial transform"
     return None

@@ -1,4 +1,4 @@
-"""Compiled loops over sampled points: interpolation with its gradient, joint histograms, and their way back to a pose.
+"""Compiled loops over sampled points: interpolation with its gradient, what counts at the rim, and the way back to a pose.
 
 Everything is lifted to 3D (a 2D image has one slice) and to homogeneous 4x4 matrices, so that one loop serves 2D and 3D, linear
 and projective maps. C channels, B poses, N points, in this order: the points come last and in blocks that stay in the nearest cache, so
@@ -6,8 +6,8 @@ that all but the look-up of voxels runs on whole vectors. Each pose is summed by
 result do not depend on the number of threads. The loops write out what a short vector would hold, because neither calls nor
 small arrays are free inside them.
 
-A point has a *weight*: 1 inside the moving image, falling to 0 within a voxel beyond its outermost voxels or its mask, so that what a pose
-gains or loses at the rim has a derivative too.
+A point has a *weight*: 1 inside the moving image, falling to 0 within a voxel beyond its outermost voxels, so that what a pose gains or
+loses at the rim has a derivative too; 0 where a mask, interpolated, is under a half.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from medmi.spatial.compiled import compiled, vectorised
 
 Array = np.ndarray
 BLOCK = 256
-ZERO, ONE = np.float32(0), np.float32(1)
+ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
 @compiled
 def sample(volume: Array, mask: Array, matrices: Array, points: Array, values: Array, gradients: Array) -> None:
     """Trilinear values and index gradients of ``volume (C, X, Y, Z)`` where ``matrices (B, 4, 4)`` send ``points (3, N)``.
 
-    Fills values ``(C + 1, B, N)`` and gradients ``(C + 1, B, 3, N)``, of which the last row is the weight; beyond the lattice the value is
-    that of its rim. Empty ``gradients`` or ``mask (X, Y, Z)`` are passed over.
+    Fills values ``(C + 1, B, N)`` and gradients ``(C + 1, B, 3, N)``, of which the last row is the weight; its gradient leaves out the
+    mask's. Beyond the lattice the value is that of its rim. Empty ``gradients`` or ``mask (X, Y, Z)`` are passed over.
     """
     channels, nx, ny, nz = volume.shape
     voxels, counts = volume.reshape(channels, nx * ny * nz), mask.ravel()
     cells, fractions = np.empty(BLOCK, np.uint32), np.empty((3, BLOCK), np.float32)
     rims, corners = np.empty((3, BLOCK), np.float32), np.empty((8, BLOCK), np.float32)
-    seen, slopes = np.empty(BLOCK, np.float32), np.empty((3, BLOCK), np.float32)
+    seen = np.empty(BLOCK, np.float32)
     for b in range(matrices.shape[0]):
         matrix = matrices[b].astype(np.float32)
         for start in range(0, points.shape[1], BLOCK):
@@ -65,11 +65,7 @@ def sample(volume: Array, mask: Array, matrices: Array, points: Array, values: A
             if mask.size > 0:
                 _corners(counts, volume.shape, cells, corners, len(x))
                 _values(corners, fractions, seen[: len(x)])
-                if gradients.size > 0:
-                    _gradients(corners, fractions, rims, slopes[0, : len(x)], slopes[1], slopes[2])
-                    for axis in range(3):
-                        _product_rule(weights, slopes[axis], seen, gradients[channels, b, axis, block])
-                weights *= seen[: len(x)]
+                weights *= seen[: len(x)] >= HALF
 
 
 @vectorised
@@ -123,12 +119,6 @@ def _weight_gradients(rims: Array, gx: Array, gy: Array, gz: Array) -> None:
         gx[n], gy[n], gz[n] = du if inside else ZERO, dv if inside else ZERO, dw if inside else ZERO
 
 
-@vectorised
-def _product_rule(weights: Array, slopes: Array, seen: Array, gradient: Array) -> None:
-    for n in range(len(gradient)):
-        gradient[n] = gradient[n] * seen[n] + weights[n] * slopes[n]
-
-
 @compiled
 def _corners(voxels: Array, shape: tuple[int, int, int, int], cells: Array, corners: Array, count: int) -> None:
     """The eight voxels around each point, ``corners (8, BLOCK)``: the first axis slowest."""
@@ -170,6 +160,42 @@ def _gradients(c: Array, fractions: Array, rims: Array, gx: Array, gy: Array, gz
 
 
 @vectorised
+def settle_rim(values: Array, weights: Array, rim: Array) -> Array:
+    """How much weight ``(B,)`` is missing over a background rim, where all ``values (C, B, N)`` are under ``rim (C,)``.
+
+    Elsewhere a weight under 1 becomes 0, in place: values beyond the lattice are nobody's, but background goes on.
+    """
+    out = np.zeros(len(weights))
+    for b in range(len(weights)):
+        total = ZERO
+        for n in range(weights.shape[1]):
+            weight, background = weights[b, n], True
+            for c in range(len(values)):
+                background &= values[c, b, n] < rim[c]
+            total += ONE - weight if background else ZERO
+            weights[b, n] = weight if background | (weight == ONE) else ZERO
+        out[b] = total
+    return out
+
+
+@vectorised
+def climb_rim(values: Array, rim: Array, factors: Array, derivatives: Array) -> None:
+    """From derivatives ``(C + 1, B, N)`` of the similarity to those of the value, in place.
+
+    All are scaled by the first of ``factors (2, B)``; by the weight comes the second, and nothing where values are not under the rim.
+    """
+    channels = len(values)
+    for b in range(values.shape[1]):
+        for n in range(values.shape[2]):
+            background = True
+            for c in range(channels):
+                background &= values[c, b, n] < rim[c]
+                derivatives[c, b, n] *= factors[0, b]
+            slope = derivatives[channels, b, n] * factors[0, b] + factors[1, b]
+            derivatives[channels, b, n] = slope if background else ZERO
+
+
+@vectorised
 def project(derivatives: Array, gradients: Array, matrices: Array, points: Array, out: Array) -> None:
     """Chain rule to the matrices: ``out (B, 4, 4)`` from dS/dvalue ``(C, B, N)`` and the index gradients of :func:`sample`.
 
@@ -207,82 +233,3 @@ def _project_block(
         c0, c1, c2, c3 = c0 + g2 * x, c1 + g2 * y, c2 + g2 * z, c3 + g2
         e0, e1, e2, e3 = e0 + g3 * x, e1 + g3 * y, e2 + g3 * z, e3 + g3
     out += np.array(((a0, a1, a2, a3), (b0, b1, b2, b3), (c0, c1, c2, c3), (e0, e1, e2, e3)))
-
-
-@compiled
-def histogram(values: Array, weights: Array, fixed_positions: Array, low: Array, scale: Array, tables: Array) -> None:
-    """Joint counts with linear windows, ``tables (C, B, bins, bins)``: rows fixed, columns moving.
-
-    Args:
-        values: moving values ``(C, B, N)``.
-        weights: ``(B, N)``.
-        fixed_positions: fixed bin positions ``(C, N)`` in [0, bins - 1].
-        low, scale: ``(C,)``: the moving bin position is ``(value - low) * scale``, clamped to [0, bins - 1].
-    """
-    bins = tables.shape[-1]
-    last, top = np.int32(bins - 2), np.float32(bins - 1)
-    tables[:] = 0.0
-    flat = tables.reshape(tables.shape[0], tables.shape[1], bins * bins)
-    for c in range(values.shape[0]):
-        for b in range(values.shape[1]):
-            table, row, positions = flat[c, b], values[c, b], fixed_positions[c]
-            for n in range(len(row)):
-                g = min(max((row[n] - low[c]) * scale[c], ZERO), top)
-                i, j = min(np.int32(positions[n]), last), min(np.int32(g), last)
-                f, g = (positions[n] - np.float32(i)) * weights[b, n], g - np.float32(j)
-                at = np.uint32(i * bins + j)
-                below, both = (weights[b, n] - f) * g, f * g
-                table[at] += weights[b, n] - f - below
-                table[at + np.uint32(1)] += below
-                table[at + np.uint32(bins)] += f - both
-                table[at + np.uint32(bins + 1)] += both
-
-
-@vectorised
-def look_up(
-    values: Array, weights: Array, fixed_positions: Array, low: Array, scale: Array, slopes: Array, out: Array
-) -> None:
-    """How a function of the tables changes with each point: ``out (C + 1, B, N)`` by the moving values and, last, by the weight.
-
-    Args:
-        values, weights, fixed_positions, low, scale: as in :func:`histogram`.
-        slopes: ``(C, B, bins, bins)`` float32, the derivative by each entry of the tables.
-    """
-    channels, poses, bins = slopes.shape[0], slopes.shape[1], slopes.shape[2]
-    flat = slopes.reshape(channels, poses, bins * bins)
-    out[channels] = 0.0
-    for c in range(channels):
-        for b in range(poses):
-            _look_up_row(
-                values[c, b],
-                weights[b],
-                fixed_positions[c],
-                low[c],
-                scale[c],
-                bins,
-                flat[c, b],
-                out[c, b],
-                out[channels, b],
-            )
-
-
-@vectorised
-def _look_up_row(
-    values: Array, weights: Array, positions: Array, low: float, scale: float, bins: int, slopes: Array,
-    by_value: Array, by_weight: Array,
-) -> None:  # fmt: skip
-    last, top = np.int32(bins - 2), np.float32(bins - 1)
-    for n in range(len(values)):
-        at = (values[n] - low) * scale
-        clamped = at if at > ZERO else ZERO
-        clamped = clamped if clamped < top else top
-        i, j = np.int32(positions[n]), np.int32(clamped)
-        i, j = i if i < last else last, j if j < last else last
-        f, g = positions[n] - np.float32(i), clamped - np.float32(j)
-        here = np.uint32(i * np.int32(bins) + j)
-        upper, lower = slopes[here], slopes[here + np.uint32(bins)]
-        left = upper + f * (lower - upper)
-        upper, lower = slopes[here + np.uint32(1)], slopes[here + np.uint32(bins + 1)]
-        step = upper + f * (lower - upper) - left
-        by_value[n] = step * scale * weights[n] if clamped == at else ZERO
-        by_weight[n] += left + g * step

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmi.registration import kernels_cpu
+from medmi.registration import histogram_cpu, kernels_cpu
 from medmi.registration.evidence import Evidence, derivatives_of
 from medmi.registration.levels import Array
 from medmi.registration.motion import moved_along
@@ -59,6 +59,7 @@ def _moved(objective: Objective, poses: Array) -> tuple[Array, Array]:
     moving, no_slopes = objective.moving, np.empty((0, 0, 0, 0), np.float32)
     values = np.empty((len(moving.voxels) + 1, len(poses), objective.points.shape[1]), np.float32)
     kernels_cpu.sample(moving.voxels, moving.mask, objective.to_index @ poses, objective.points, values, no_slopes)
+    kernels_cpu.settle_rim(values[:-1], values[-1], objective.rim)
     return values[:-1], values[-1]
 
 
@@ -66,7 +67,7 @@ def _ratios(objective: Objective, values: Array, weights: Array) -> Array:
     """``p(x, y) / (p(x) p(y))`` over the points inside, ``(C, B, bins, bins)``."""
     samples = objective.samples
     tables = np.empty((*values.shape[:2], samples.bins, samples.bins))
-    kernels_cpu.histogram(values, weights, samples.positions, samples.low, samples.scale, tables)
+    histogram_cpu.histogram(values, weights, samples.positions, samples.low, samples.scale, tables)
     tables /= np.maximum(tables.sum((-1, -2), keepdims=True), TINY)
     unrelated = tables.sum(-1, keepdims=True) * tables.sum(-2, keepdims=True)
     return np.where(tables > TINY, tables / np.maximum(unrelated, TINY * TINY), 0)

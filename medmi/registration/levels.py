@@ -174,10 +174,11 @@ def _values_at(volume: Volume, index: Array) -> Array:
 
 def chances(volume: Volume, foreground: float) -> Array:
     """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory."""
-    steepness, mask = volume.steepness.ravel(), volume.mask.ravel()
-    seen = steepness[:: max(1, len(steepness) // CAP_VOXELS)]
+    mask, size = volume.mask.ravel(), volume.voxels[0].size
+    steepness = volume.steepness.ravel() if foreground else np.zeros(size, np.float32)
+    seen = steepness[:: max(1, size // CAP_VOXELS)]
     seen = seen[seen > 0]
     cap = float(np.percentile(seen, 80)) if len(seen) else np.inf
-    cumulative = np.empty(len(steepness))
+    cumulative = np.empty(size)
     drawing_cpu.accumulate(steepness, cap, foreground, mask, cumulative)
     return cumulative

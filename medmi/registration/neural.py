@@ -200,7 +200,7 @@ def _faded(share: float, end: float) -> float:
 
 def _mean_scores(batches: list[Batch]) -> Scores:
     value, overlap = np.mean([[b.value, b.overlap] for b in batches], 0)
-    return Scores(np.array([value]), np.array([overlap]), np.array([value]), np.zeros((0, 4, 4)))
+    return Scores(np.array([value]), np.array([overlap]), np.array([value]), np.array([value]), np.zeros((0, 4, 4)))
 
 
 def _voxel_size(volume: Volume) -> float:

@@ -86,7 +86,7 @@ class Pool:
             np.empty((features + 1, 1, 3, count), np.float32),
         )
         kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrix[None], points, values, slopes)
-        kept = np.flatnonzero(values[-1, 0] > 0.5)
+        kept = np.flatnonzero(values[-1, 0] == 1)
         moving = torch.from_numpy(np.ascontiguousarray(values[:-1, 0, kept].T))
         return Pairs(self.fixed[torch.from_numpy(chosen[kept])], moving, kept, points, matrix, slopes[:-1])
 
@@ -133,7 +133,7 @@ class CriticObjective:
         with one_thread(), torch.inference_mode(False), torch.set_grad_enabled(gradient):
             rows = [self._evaluate(pose, gradient) for pose in poses]
         similarity, overlap, slopes = (np.array([row[k] for row in rows]) for k in range(3))
-        return Scores(similarity, overlap, similarity, slopes)
+        return Scores(similarity, overlap, similarity, similarity, slopes)
 
     def _evaluate(self, pose: Array, gradient: bool) -> tuple[float, float, Array]:
         pairs = self.pool.look_up(pose, self.pool.spread(EVALUATION_POINTS))

@@ -1,9 +1,13 @@
 """The objective at one pyramid level: poses in, scores and their derivatives out; the whole volume is never touched.
 
 A *pose* is a 4x4 matrix from centred fixed world (mm minus the solver's centre) to moving world. *Overlap* is the share of the drawn
-points that fall inside the moving image. *Merit* is what is maximised: similarity above that of unrelated images, times the overlap. Of
-mutual information it is what the moving image tells about all drawn points together, those outside telling nothing; so no pose
-wins by moving a part that it explains badly out of sight.
+points that fall inside the moving image. *Excess* is the similarity above that of unrelated images. *Merit* ranks poses: the excess
+times the overlap, so that no pose wins by moving a difficult part out of sight.
+
+*Value* is what is climbed: the excess times the share of points that are not lost over a *background rim*. Where the moving image ends in
+background, the body has ended before, and a point that leaves there takes with it what the image does tell about it: of
+mutual information the value is then what the moving image tells about all points together. Where the image ends in tissue it might go
+on just as well, so neither losing nor gaining points there may draw the pose.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -23,15 +27,18 @@ from medmi.registration.terms import Samples, Term
 Array = np.ndarray
 # Points of all poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
 BATCH = 65536
+# Share of the robust range under which values are background.
+BACKGROUND = 0.35
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of B poses: similarity ``(B,)``, overlap ``(B,)`` from 0 to 1, merit ``(B,)``, gradient ``(B, 4, 4)`` of the merit, or zero."""
+    """Of B poses: similarity, overlap from 0 to 1, merit and value, each ``(B,)``; gradient ``(B, 4, 4)`` of the value, or zero."""
 
     similarity: Array
     overlap: Array
     merit: Array
+    value: Array
     gradient: Array
 
 
@@ -60,25 +67,34 @@ class Objective:
         chunks = max(1, -(-len(poses) * self.points.shape[1] // BATCH))
         chunks = np.array_split(poses, min(len(poses), -(-chunks // self.threads) * self.threads))
         parts = _map(lambda chunk: self._evaluate(chunk, gradient), chunks, self.threads)
-        return Scores(*(np.concatenate([p[k] for p in parts]) for k in range(4)))
+        return Scores(*(np.concatenate([p[k] for p in parts]) for k in range(5)))
 
-    def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, Array, Array, Array]:
+    def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:
         channels, batch, count = len(self.moving.voxels), len(poses), self.points.shape[1]
         matrices = self.to_index @ poses
         values = np.empty((channels + 1, batch, count), np.float32)
         slopes = np.empty((channels + 1, batch, 3, count) if gradient else (0, 0, 0, 0), np.float32)
         kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrices, self.points, values, slopes)
         moved, weights = values[:channels], values[channels]
+        kept = 1 - kernels_cpu.settle_rim(moved, weights, self.rim) / count
         similarity, derivatives = self.term.evaluate(moved, weights, self.samples, gradient)
         overlap = weights.sum(1, dtype=np.float64) / count
         excess = similarity - self.term.unrelated(self.samples)
         out = np.zeros((batch, 4, 4))
         if gradient:
-            derivatives *= overlap[:, None].astype(np.float32)
-            derivatives[channels] += (excess / count)[:, None].astype(np.float32)
+            factors = np.stack([kept, excess / count]).astype(np.float32)
+            kernels_cpu.climb_rim(moved, self.rim, factors, derivatives)
             kernels_cpu.project(derivatives, slopes, matrices, self.points, out)
             out = self.to_index.T @ out
-        return similarity, overlap, excess * overlap, out
+        return similarity, overlap, excess * overlap, excess * kept, out
+
+    @cached_property
+    def rim(self) -> Array:
+        """Values ``(C,)`` under which the rim of the moving image is background; a mask says itself what counts."""
+        moving = self.moving
+        if not self.term.rim or moving.mask.size:
+            return np.full(len(moving.low), -np.inf, np.float32)
+        return moving.low + np.float32(BACKGROUND) * (moving.high - moving.low)
 
 
 def _map(work: Callable[[Array], tuple], chunks: list[Array], threads: int) -> list[tuple]:

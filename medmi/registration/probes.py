@@ -14,7 +14,7 @@ from medmi.registration.initialise import Search, candidates, distinct, marks
 from medmi.registration.levels import Array, Volume, draw
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Objective, make_objective
-from medmi.registration.terms import TERMS
+from medmi.registration.terms import TERMS, for_sizes
 
 # Of the search: candidate rotations, then points, poses refined together and evaluations of each, on the coarsest and a middle level.
 ROTATIONS, SEARCH_POINTS = 512, 1000
@@ -32,7 +32,8 @@ def level_of(evidence: Evidence, share: float) -> tuple[Volume, Volume]:
 def information(evidence: Evidence, share: float, points: int, bins: int, rng: np.random.Generator) -> Objective:
     """Mutual information on freshly drawn points of a level."""
     volumes = level_of(evidence, share)
-    return make_objective(TERMS["mi"], draw(volumes[0], points, rng), volumes, evidence.centre, bins, 1)
+    term = for_sizes(TERMS["mi"], evidence.scales)
+    return make_objective(term, draw(volumes[0], points, rng), volumes, evidence.centre, bins, 1)
 
 
 def searched(evidence: Evidence, rng: np.random.Generator) -> Array:

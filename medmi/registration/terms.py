@@ -7,11 +7,11 @@ moving image to 1 inside.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medmi.registration import kernels_cpu
+from medmi.registration import histogram_cpu
 
 Array = np.ndarray
 
@@ -41,11 +41,18 @@ Evaluation = Callable[[Array, Array, Samples, bool], tuple[Array, Array]]
 
 @dataclass(frozen=True)
 class Term:
-    """A similarity: ``evaluate(moved, weights, samples, derivative)`` gives its values ``(B,)`` and, where asked, its derivatives ``(C + 1,
-    B, N)`` by the moved values and, last, by the weights; ``unrelated(samples)`` is its value for images that share nothing."""
+    """A similarity.
+
+    Attributes:
+        evaluate: of moved values, weights, samples and whether derivatives are asked: its values ``(B,)`` and the derivatives ``(C + 1, B,
+            N)`` by the moved values and, last, by the weights.
+        unrelated: its value for images that share nothing.
+        rim: whether points lost over a background rim count as lost information.
+    """
 
     evaluate: Evaluation
     unrelated: Callable[[Samples], float]
+    rim: bool = False
 
 
 def mutual_information_of(tables: Array) -> tuple[Array, Array]:
@@ -81,7 +88,7 @@ def histogram_evaluation(of_tables: Callable[[Array], tuple[Array, Array]]) -> E
     def evaluate(moved: Array, weights: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
         channels, poses, count = moved.shape
         tables = np.empty((channels, poses, samples.bins, samples.bins))
-        kernels_cpu.histogram(moved, weights, samples.positions, samples.low, samples.scale, tables)
+        histogram_cpu.histogram(moved, weights, samples.positions, samples.low, samples.scale, tables)
         kept = np.maximum(tables[0].sum((-1, -2)), TINY)[:, None, None]
         tables /= kept
         value, slope = of_tables(tables)
@@ -89,7 +96,7 @@ def histogram_evaluation(of_tables: Callable[[Array], tuple[Array, Array]]) -> E
         if derivative:
             # Of tables that sum to one: what all points have in common is none of a single one's.
             slopes = ((slope - (tables * slope).sum((-1, -2), keepdims=True)) / kept).astype(np.float32)
-            kernels_cpu.look_up(moved, weights, samples.positions, samples.low, samples.scale, slopes, out)
+            histogram_cpu.look_up(moved, weights, samples.positions, samples.low, samples.scale, slopes, out)
         return value.sum(0), out
 
     return evaluate
@@ -127,8 +134,20 @@ def cross_correlation(moved: Array, weights: Array, samples: Samples, derivative
 
 
 TERMS: dict[str, Term] = {
-    "mi": Term(histogram_evaluation(mutual_information_of), lambda samples: 0.0),
-    "nmi": Term(histogram_evaluation(normalized_mutual_information_of), lambda samples: float(len(samples.fixed))),
+    "mi": Term(histogram_evaluation(mutual_information_of), lambda samples: 0.0, True),
+    "nmi": Term(
+        histogram_evaluation(normalized_mutual_information_of), lambda samples: float(len(samples.fixed)), True
+    ),
     "ncc": Term(cross_correlation, lambda samples: 0.0),
     "ssd": Term(squared_difference, lambda samples: -samples.unrelated_difference()),
 }
+
+
+def for_sizes(term: Term, scales: tuple[float, ...]) -> Term:
+    """The term for a family that changes sizes or not: one that does could win points at the rim by shrinking the fixed image into view.
+
+    Args:
+        term: any.
+        scales: sizes that the family's search tries.
+    """
+    return term if len(scales) == 1 else replace(term, rim=False)

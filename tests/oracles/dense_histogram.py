@@ -11,10 +11,13 @@ def hat_weights(positions: np.ndarray, bins: int) -> np.ndarray:
     return np.maximum(1 - np.abs(clamped[:, None] - np.arange(bins)), 0)
 
 
-def joint_counts(fixed: np.ndarray, moving: np.ndarray, kept: np.ndarray, bins: int) -> np.ndarray:
-    """``(bins, bins)`` sums over kept samples of the outer products of both weights: rows fixed, columns moving."""
-    rows, columns = hat_weights(fixed[kept], bins), hat_weights(moving[kept], bins)
-    return (rows[:, :, None] * columns[:, None, :]).sum(0)
+def joint_counts(fixed: np.ndarray, moving: np.ndarray, weights: np.ndarray, bins: int) -> np.ndarray:
+    """``(bins, bins)`` weighted sums over samples of the outer products of both windows: rows fixed, columns moving.
+
+    Samples that are kept or not may be given as ``weights`` of True and False.
+    """
+    rows, columns = hat_weights(fixed, bins), hat_weights(moving, bins)
+    return (weights[:, None, None] * rows[:, :, None] * columns[:, None, :]).sum(0)
 
 
 def entropy(p: np.ndarray) -> float:

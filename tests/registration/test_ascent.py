@@ -35,7 +35,7 @@ class Hill:
         similarity = -0.5 * np.einsum("bi,ij,bj->b", away, self.hessian, away)
         gradient = np.zeros((len(poses), 4, 4))
         gradient[:, :3, 3] = -away @ self.hessian
-        return self.spoilt(poses, Scores(similarity, np.ones(len(poses)), similarity.copy(), gradient))
+        return self.spoilt(poses, Scores(similarity, np.ones(len(poses)), similarity, similarity, gradient))
 
     def spoilt(self, poses: np.ndarray, scores: Scores) -> Scores:
         return scores
@@ -50,6 +50,7 @@ class Cliff(Hill):
             np.where(beyond, np.nan, scores.similarity),
             scores.overlap,
             np.where(beyond, np.nan, scores.merit),
+            np.where(beyond, np.nan, scores.value),
             np.where(beyond[:, None, None], np.nan, scores.gradient),
         )
 
@@ -58,7 +59,7 @@ class Shrinking(Hill):
     """Overlap falls with x and reaches its least at x = 1."""
 
     def spoilt(self, poses: np.ndarray, scores: Scores) -> Scores:
-        return Scores(scores.similarity, 1 - 0.9 * poses[:, 0, 3], scores.merit, scores.gradient)
+        return Scores(scores.similarity, 1 - 0.9 * poses[:, 0, 3], scores.merit, scores.value, scores.gradient)
 
 
 def starts(count: int = 4) -> np.ndarray:

@@ -31,7 +31,7 @@ def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Callable[[np.ndarray
             gradient = np.zeros((len(poses), 4, 4))
             gradient[:, :3, 3] = -away @ HESSIAN
             value = -0.5 * np.einsum("bi,ij,bj->b", away, HESSIAN, away)
-            return Scores(value, np.ones(len(poses)), value, gradient)
+            return Scores(value, np.ones(len(poses)), value, value, gradient)
 
         return objective
 
@@ -59,7 +59,7 @@ def test_rotations_have_the_curvature_of_finite_differences():
         gradient = np.zeros((len(poses), 4, 4))
         gradient[:, range(3), range(3)] = weights
         value = np.einsum("i,bii->b", weights, poses[:, :3, :3])
-        return Scores(value, np.ones(len(poses)), value, gradient)
+        return Scores(value, np.ones(len(poses)), value, value, gradient)
 
     _, inverse = curvature(objective, np.eye(4), turns, within(60, 3, 1e-3, np.random.default_rng(0)))
     # tr(W exp(t K)) = tr(W) - t^2 (sum of the two weights across the axis) / 2 + O(t^4).
@@ -110,7 +110,7 @@ def test_poses_stay_in_their_group():
             gradient[:, 0, 1] = -1.0
             gradient[:, 1, 0] = 1.0
             value = poses[:, 1, 0] - poses[:, 0, 1]
-            return Scores(value, np.ones(len(poses)), value, gradient)
+            return Scores(value, np.ones(len(poses)), value, value, gradient)
 
         return objective
 
@@ -124,7 +124,7 @@ def test_poses_stay_in_their_group():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_slopes_that_are_not_finite_leave_the_pose_where_it_is(bad):
     def draw() -> Callable[[np.ndarray], Scores]:
-        return lambda poses: Scores(*[np.full(len(poses), bad)] * 3, np.full((len(poses), 4, 4), bad))
+        return lambda poses: Scores(*[np.full(len(poses), bad)] * 4, np.full((len(poses), 4, 4), bad))
 
     assert np.array_equal(refine(draw, np.eye(4), BASIS, 4, 1.0, np.random.default_rng(0)).pose, np.eye(4))
 

@@ -151,8 +151,9 @@ def test_images_far_apart_fail_for_want_of_overlap():
 
 
 def test_a_similarity_that_is_not_finite_fails():
-    def broken(moved, inside, samples, derivative):
-        return np.full(len(moved), np.nan), np.full(moved.shape if derivative else (0, 0, 0), np.nan, np.float32)
+    def broken(moved, weights, samples, derivative):
+        shape = (len(moved) + 1, *weights.shape) if derivative else (0, 0, 0)
+        return np.full(len(weights), np.nan), np.full(shape, np.nan, np.float32)
 
     problem = smooth_problem(torch.eye(4, dtype=torch.float64))
     solution = solve(problem, request(term=Term(broken, lambda samples: 0.0), start="identity"))
@@ -160,22 +161,23 @@ def test_a_similarity_that_is_not_finite_fails():
     torch.testing.assert_close(solution.transform.matrix, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
-def start_of(similarity: float, overlap: float) -> Scores:
-    return Scores(np.array([similarity]), np.array([overlap]), np.zeros(1), np.zeros((1, 4, 4)))
+def scores_of(similarity: float, overlap: float) -> Scores:
+    value = np.array([similarity])
+    return Scores(value, np.array([overlap]), value, value, np.zeros((1, 4, 4)))
 
 
 @pytest.mark.parametrize(
     ("similarity", "overlap", "start", "said"),
     [
-        (0.5, 0.8, start_of(0.4, 0.9), None),
-        (0.5, 0.8, start_of(0.5, 0.9), None),
-        (0.5, 0.8, start_of(0.6, 0.05), None),
-        (0.5, 0.8, start_of(float("nan"), 0.9), None),
-        (float("nan"), 0.8, start_of(0.4, 0.9), "not finite"),
-        (0.5, 0.04, start_of(0.4, 0.9), "overlap by 4% only"),
-        (0.3, 0.8, start_of(0.4, 0.9), "never rose above that of the starting pose"),
+        (0.5, 0.8, scores_of(0.4, 0.9), None),
+        (0.5, 0.8, scores_of(0.5, 0.9), None),
+        (0.5, 0.8, scores_of(0.6, 0.05), None),
+        (0.5, 0.8, scores_of(float("nan"), 0.9), None),
+        (float("nan"), 0.8, scores_of(0.4, 0.9), "not finite"),
+        (0.5, 0.04, scores_of(0.4, 0.9), "overlap by 4% only"),
+        (0.3, 0.8, scores_of(0.4, 0.9), "never rose above that of the starting pose"),
     ],
 )
 def test_failure_names_its_reason(similarity, overlap, start, said):
-    status = _failure(similarity, overlap, start)
+    status = _failure(scores_of(similarity, overlap), 0, start)
     assert status is None if said is None else status.startswith("failed: ") and said in status

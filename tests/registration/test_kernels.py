@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from medmi.registration import kernels_cpu
+from medmi.registration import histogram_cpu, kernels_cpu
 from tests.oracles.dense_histogram import joint_counts
 
 SHAPE = (7, 9, 8)
@@ -36,12 +36,12 @@ def points_of(count: int = 200, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
 
 
 def sampled(volume, poses, points, mask=NO_MASK, gradients=True):
-    batch, channels, count = len(poses), len(volume), points.shape[1]
-    values = np.full((batch, channels, count), 7, np.float32)
-    slopes = np.full((batch, channels, 3, count) if gradients else (0, 0, 0, 0), 7, np.float32)
-    inside = np.full((batch, count), 7, np.uint8)
-    kernels_cpu.sample(volume, mask, poses, points, values, slopes, inside)
-    return values, slopes, inside
+    """Values and gradients of the channels, then of the weight."""
+    channels, batch, count = len(volume), len(poses), points.shape[1]
+    values = np.full((channels + 1, batch, count), 7, np.float32)
+    slopes = np.full((channels + 1, batch, 3, count) if gradients else (0, 0, 0, 0), 7, np.float32)
+    kernels_cpu.sample(volume, mask, poses, points, values, slopes)
+    return values[:-1], slopes[:-1], values[-1], slopes[-1:]
 
 
 def mapped(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -49,8 +49,10 @@ def mapped(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
     return homogeneous[:, :3] / homogeneous[:, 3:]
 
 
-def within(index: np.ndarray, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    return ((index >= 0) & (index <= np.array(shape) - 1)).all(1)
+def weight_at(index: np.ndarray, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    """Of points ``(N, 3)``: 1 inside, falling to 0 over a voxel along each axis."""
+    beyond = np.maximum(np.maximum(-index, index - (np.array(shape) - 1)), 0)
+    return np.maximum(1 - beyond, 0).prod(1)
 
 
 @pytest.mark.parametrize("projective", [0.0, 0.02])
@@ -59,14 +61,14 @@ def test_values_are_scipys(shape, projective):
     volume, poses, points = volume_of(shape), matrices(projective=projective), points_of()
     if shape[2] == 1:
         poses[:, 2], poses[:, :, 2], points[2] = np.eye(4)[2], np.eye(4)[2], 0
-    values, _, inside = sampled(volume, poses, points)
+    values, _, weights, _ = sampled(volume, poses, points)
     for b, pose in enumerate(poses):
         index = mapped(pose, points)
-        np.testing.assert_array_equal(inside[b], within(index, shape))
+        np.testing.assert_allclose(weights[b], weight_at(index, shape), rtol=0, atol=1e-5)
         for c, channel in enumerate(volume):
-            expected = map_coordinates(channel.astype(np.float64), index.T, order=1, mode="nearest") * inside[b]
-            np.testing.assert_allclose(values[b, c], expected, rtol=0, atol=2e-5)
-    assert 0.1 < inside.mean() < 0.9
+            expected = map_coordinates(channel.astype(np.float64), index.T, order=1, mode="nearest")
+            np.testing.assert_allclose(values[c, b], expected, rtol=0, atol=2e-5)
+    assert 0.1 < (weights > 0).mean() < 0.9 and ((weights > 0) & (weights < 1)).any()
 
 
 def test_gradients_are_finite_differences_along_the_index_axes():
@@ -74,49 +76,70 @@ def test_gradients_are_finite_differences_along_the_index_axes():
     rng = np.random.default_rng(3)
     cells = np.stack([rng.integers(0, n - 1, 60) for n in SHAPE], 1)
     points = np.ascontiguousarray((cells + rng.uniform(0.1, 0.9, cells.shape)).T, np.float32)
-    _, slopes, inside = sampled(volume, np.eye(4)[None], points)
-    assert inside.all()
+    _, slopes, weights, rim = sampled(volume, np.eye(4)[None], points)
+    assert (weights == 1).all() and not rim.any()
     for axis in range(3):
         step = 0.05 * np.eye(3)[axis]
         for c, channel in enumerate(volume.astype(np.float64)):
             ends = [map_coordinates(channel, points + sign * step[:, None], order=1) for sign in (1, -1)]
-            np.testing.assert_allclose(slopes[0, c, axis], (ends[0] - ends[1]) / 0.1, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(slopes[c, 0, axis], (ends[0] - ends[1]) / 0.1, rtol=0, atol=1e-5)
 
 
-def test_the_lattice_is_closed_and_all_beyond_it_is_zero():
+def test_the_lattice_is_closed_and_points_far_off_weigh_nothing():
     volume, top = volume_of(), np.array(SHAPE, np.float32) - 1
     points = np.array(
-        [[0, 0, 0], top, [-1e-3, 1, 1], [1, top[1] + 1e-3, 1], [1, 1, np.nan], [np.inf, 1, 1]], np.float32
+        [[0, 0, 0], top, [-2, 1, 1], [1, top[1] + 1, 1], [1, 1, np.nan], [np.inf, 1, 1]], np.float32
     ).T.copy()
-    values, slopes, inside = sampled(volume, np.eye(4)[None], points)
-    assert inside[0].tolist() == [1, 1, 0, 0, 0, 0]
-    np.testing.assert_array_equal(values[0, :, 0], volume[:, 0, 0, 0])
-    np.testing.assert_allclose(values[0, :, 1], volume[:, -1, -1, -1], rtol=0, atol=1e-6)
-    assert not values[..., 2:].any() and not slopes[..., 2:].any()
+    values, _, weights, rim = sampled(volume, np.eye(4)[None], points)
+    assert weights[0].tolist() == [1, 1, 0, 0, 0, 0] and not rim.any()
+    np.testing.assert_array_equal(values[:, 0, 0], volume[:, 0, 0, 0])
+    np.testing.assert_allclose(values[:, 0, 1], volume[:, -1, -1, -1], rtol=0, atol=1e-6)
+    assert np.isfinite(values).all()
+
+
+def blob_mask() -> np.ndarray:
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in SHAPE], indexing="ij"), -1)
+    return (np.linalg.norm(index - [2, 4, 3], axis=-1) < 3).astype(np.uint8)
+
+
+def test_beyond_the_rim_gradients_are_finite_differences_too():
+    volume = volume_of()
+    rng = np.random.default_rng(8)
+    points = np.floor(rng.uniform(-1, np.array(SHAPE), (300, 3))) + rng.uniform(0.1, 0.9, (300, 3))
+    points = np.ascontiguousarray(points.T, np.float32)
+    _, slopes, weights, rim = sampled(volume, np.eye(4)[None], points)
+    assert (rim != 0).any(-1).all() and ((weights > 0) & (weights < 1)).any()
+    for axis in range(3):
+        step = np.float32(2**-6) * np.eye(3, dtype=np.float32)[:, axis : axis + 1]
+        ends = [sampled(volume, np.eye(4)[None], points + sign * step) for sign in (1, -1)]
+        np.testing.assert_allclose(slopes[:, 0, axis], (ends[0][0] - ends[1][0])[:, 0] * 32, rtol=0, atol=5e-4)
+        np.testing.assert_allclose(rim[0, 0, axis], (ends[0][2] - ends[1][2])[0] * 32, rtol=0, atol=5e-4)
 
 
 def test_a_slice_has_no_gradient_across_it():
-    _, slopes, inside = sampled(volume_of((7, 9, 1)), np.eye(4)[None], np.array([[2.5], [3.5], [0]], np.float32))
-    assert inside.all() and (slopes[:, :, 2] == 0).all() and slopes[:, :, :2].any()
+    point = np.array([[2.5], [3.5], [0]], np.float32)
+    _, slopes, weights, rim = sampled(volume_of((7, 9, 1)), np.eye(4)[None], point)
+    assert weights.all() and (slopes[:, :, 2] == 0).all() and slopes[:, :, :2].any() and not rim.any()
 
 
-def test_mask_counts_where_its_nearest_voxel_does():
-    volume, mask = volume_of(), np.zeros(SHAPE, np.uint8)
-    mask[3, 4, 5] = 1
-    points = np.array([[3, 4, 5], [3.4, 3.6, 5.4], [3.6, 4, 5], [2.4, 4, 5]], np.float32).T.copy()
-    values, slopes, inside = sampled(volume, np.eye(4)[None], points, mask)
-    assert inside[0].tolist() == [1, 1, 0, 0]
-    free, free_slopes, _ = sampled(volume, np.eye(4)[None], points)
-    np.testing.assert_array_equal(values[..., :2], free[..., :2])
-    np.testing.assert_array_equal(slopes[..., :2], free_slopes[..., :2])
-    assert not values[..., 2:].any() and not slopes[..., 2:].any()
+def test_the_mask_counts_where_its_own_interpolation_reaches_a_half():
+    volume, mask = volume_of(), blob_mask()
+    points = points_of()
+    values, _, weights, _ = sampled(volume, np.eye(4)[None], points, mask)
+    free, _, plain, _ = sampled(volume, np.eye(4)[None], points)
+    np.testing.assert_array_equal(values, free)
+    seen = map_coordinates(mask.astype(np.float64), points.astype(np.float64), order=1, mode="nearest")
+    clear = np.abs(seen - 0.5) > 1e-4
+    np.testing.assert_array_equal(weights[0, clear], (plain[0] * (seen >= 0.5))[clear])
 
 
 def test_empty_gradients_are_passed_over():
     volume, poses, points = volume_of(), matrices(), points_of()
-    values, slopes, _ = sampled(volume, poses, points, gradients=False)
+    values, slopes, weights, _ = sampled(volume, poses, points, gradients=False)
     assert slopes.size == 0
-    np.testing.assert_array_equal(values, sampled(volume, poses, points)[0])
+    expected = sampled(volume, poses, points)
+    np.testing.assert_array_equal(values, expected[0])
+    np.testing.assert_array_equal(weights, expected[2])
 
 
 @pytest.mark.parametrize("projective", [0.0, 0.02])
@@ -124,15 +147,17 @@ def test_project_is_the_derivative_by_the_matrix_entries(projective):
     ramp = np.array([0.7, -1.3, 0.4])
     index = np.stack(np.meshgrid(*[np.arange(n) for n in SHAPE], indexing="ij"), -1)
     volume = np.stack([index @ ramp, index @ ramp[::-1]]).astype(np.float32)
-    poses, points = matrices(projective=projective), points_of()
-    _, slopes, inside = sampled(volume, poses, points)
-    weights = np.random.default_rng(4).normal(size=(3, 2, points.shape[1])).astype(np.float32)
+    rng, poses = np.random.default_rng(4), matrices(projective=projective)
+    points = np.ascontiguousarray((rng.uniform(0.35, 0.65, (200, 3)) * np.array(SHAPE)).T, np.float32)
+    _, slopes, weights, _ = sampled(volume, poses, points)
+    assert (weights == 1).all()
+    factors = rng.normal(size=(2, 3, points.shape[1])).astype(np.float32)
     out = np.full((3, 4, 4), 7.0)
-    kernels_cpu.project(weights, slopes, poses, points, out)
+    kernels_cpu.project(factors, slopes, poses, points, out)
 
     def score(b: int, pose: np.ndarray) -> float:
         at = mapped(pose, points)
-        return float((inside[b] * weights[b] * np.stack([at @ ramp, at @ ramp[::-1]])).sum())
+        return float((factors[:, b] * np.stack([at @ ramp, at @ ramp[::-1]])).sum())
 
     for b, pose in enumerate(poses):
         for r in range(4):
@@ -145,57 +170,77 @@ def test_project_is_the_derivative_by_the_matrix_entries(projective):
 
 def histogram_input(count: int = 400):
     rng = np.random.default_rng(5)
-    values = rng.normal(40, 25, (2, 3, count)).astype(np.float32)
+    values = rng.normal(40, 25, (3, 2, count)).astype(np.float32)
     positions = rng.uniform(0, BINS - 1, (3, count)).astype(np.float32)
     positions[:, :3] = np.array([0, BINS - 1, 4])
-    inside = (rng.random((2, count)) > 0.2).astype(np.uint8)
+    weights = np.clip(rng.normal(0.8, 0.5, (2, count)), 0, 1).astype(np.float32)
     low, scale = np.array([0, 5, -10], np.float32), ((BINS - 1) / np.array([80, 60, 99])).astype(np.float32)
-    return values, inside, positions, low, scale
+    return values, weights, positions, low, scale
+
+
+def moving_positions(values: np.ndarray, low: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    return (values.astype(np.float64) - low[:, None, None]) * scale[:, None, None]
 
 
 def test_histogram_is_the_dense_one():
-    values, inside, positions, low, scale = histogram_input()
-    tables = np.full((2, 3, BINS, BINS), 7.0)
-    kernels_cpu.histogram(values, inside, positions, low, scale, tables)
-    moving = (values.astype(np.float64) - low[:, None]) * scale[:, None]
+    values, weights, positions, low, scale = histogram_input()
+    tables = np.full((3, 2, BINS, BINS), 7.0)
+    histogram_cpu.histogram(values, weights, positions, low, scale, tables)
+    moving = moving_positions(values, low, scale)
     assert (moving < 0).any() and (moving > BINS - 1).any()
-    for b in range(2):
-        for c in range(3):
-            expected = joint_counts(positions[c], moving[b, c], inside[b] > 0, BINS)
-            np.testing.assert_allclose(tables[b, c], expected, rtol=0, atol=2e-4)
-    np.testing.assert_allclose(tables.sum((-1, -2)), np.repeat(inside.sum(1)[:, None], 3, 1), rtol=1e-6)
+    for c, b in np.ndindex(3, 2):
+        expected = joint_counts(positions[c], moving[c, b], weights[b], BINS)
+        np.testing.assert_allclose(tables[c, b], expected, rtol=0, atol=2e-4)
+    np.testing.assert_allclose(tables.sum((-1, -2)), np.repeat(weights.sum(1)[None], 3, 0), rtol=1e-5)
 
 
-def test_histogram_derivative_is_that_of_the_dense_one():
-    values, inside, positions, low, scale = histogram_input(60)
-    weights = np.random.default_rng(6).normal(size=(2, 3, BINS, BINS))
-    derivatives = np.full(values.shape, 7, np.float32)
-    slopes = np.diff(weights, axis=-1).astype(np.float32)
-    kernels_cpu.histogram_derivative(values, inside, positions, low, scale, slopes, derivatives)
+def test_look_up_is_the_derivative_of_the_dense_tables():
+    values, weights, positions, low, scale = histogram_input(60)
+    slopes = np.random.default_rng(6).normal(size=(3, 2, BINS, BINS)).astype(np.float32)
+    out = np.full((4, 2, 60), 7, np.float32)
+    histogram_cpu.look_up(values, weights, positions, low, scale, slopes, out)
 
-    def score(b: int, c: int, n: int, value: float) -> float:
+    def score(c: int, b: int, n: int, value: float, weight: float) -> float:
         position = np.array([(value - float(low[c])) * float(scale[c])])
-        table = joint_counts(positions[c, n : n + 1], position, inside[b, n : n + 1] > 0, BINS)
-        return float((weights[b, c] * table).sum())
+        return float((slopes[c, b] * joint_counts(positions[c, n : n + 1], position, np.array([weight]), BINS)).sum())
 
-    moving = (values - low[:, None]) * scale[:, None]
-    for b, c, n in np.ndindex(*values.shape):
-        if abs(moving[b, c, n] - round(float(moving[b, c, n]))) < 1e-3:
+    moving = moving_positions(values, low, scale)
+    for c, b, n in np.ndindex(*values.shape):
+        if abs(moving[c, b, n] - round(float(moving[c, b, n]))) < 1e-3:
             continue
-        at, step = float(values[b, c, n]), 1e-3
-        expected = (score(b, c, n, at + step) - score(b, c, n, at - step)) / (2 * step)
-        assert derivatives[b, c, n] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+        at, step, weight = float(values[c, b, n]), 1e-3, float(weights[b, n])
+        expected = (score(c, b, n, at + step, weight) - score(c, b, n, at - step, weight)) / (2 * step)
+        assert out[c, b, n] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    for b, n in np.ndindex(2, 60):
+        expected = sum(score(c, b, n, float(values[c, b, n]), 1.0) for c in range(3))
+        assert out[3, b, n] == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 def test_each_pose_gives_the_same_bits_alone_and_in_a_batch():
     volume, poses, points = volume_of(), matrices(5, 0.02), points_of()
-    values, slopes, inside = sampled(volume, poses, points)
+    together = sampled(volume, poses, points)
     for b in range(5):
         alone = sampled(volume, poses[b : b + 1], points)
-        for one, many in zip(alone, (values, slopes, inside)):
-            np.testing.assert_array_equal(one[0], many[b])
+        for one, many in zip((*alone[:2], alone[2][None], alone[3]), (*together[:2], together[2][None], together[3])):
+            np.testing.assert_array_equal(one[:, 0], many[:, b])
 
 
-def test_the_count_of_those_inside_is_numpys():
-    inside = (np.random.default_rng(0).random((5, 700)) > 0.3).astype(np.uint8)
-    np.testing.assert_array_equal(kernels_cpu.counted(inside), inside.sum(1))
+def test_weight_is_lost_where_all_channels_are_under_the_rim():
+    rng = np.random.default_rng(7)
+    values, weights = rng.random((2, 3, 700), np.float32), np.clip(rng.random((3, 700), np.float32) * 2, 0, 1)
+    rim = np.array([0.3, 0.6], np.float32)
+    background = (values < rim[:, None, None]).all(0)
+    settled, hard = weights.copy(), weights.copy()
+    lost = kernels_cpu.settle_rim(values, settled, rim)
+    np.testing.assert_allclose(lost, ((1 - weights) * background).sum(1), rtol=1e-5)
+    np.testing.assert_array_equal(settled, np.where(background | (weights == 1), weights, 0))
+    assert not kernels_cpu.settle_rim(values, hard, np.full(2, -np.inf, np.float32)).any()
+    np.testing.assert_array_equal(hard, weights == 1)
+    derivatives, factors = rng.normal(size=(3, 3, 700)).astype(np.float32), rng.random((2, 3), np.float32)
+    climbed = derivatives.copy()
+    kernels_cpu.climb_rim(values, rim, factors, climbed)
+    scaled = derivatives * factors[0][:, None]
+    np.testing.assert_allclose(climbed[:2], scaled[:2], rtol=1e-6)
+    np.testing.assert_allclose(
+        climbed[2], np.where(background, scaled[2] + factors[1][:, None], 0), rtol=1e-5, atol=1e-6
+    )

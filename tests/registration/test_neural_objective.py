@@ -105,7 +105,7 @@ def test_whitened_directions_change_values_alike_and_stay_in_the_family(family, 
     def values(generator: np.ndarray) -> np.ndarray:
         moved = pose @ matrix_exp(torch.from_numpy(generator)).numpy()
         pairs = pool.look_up(moved, everyone)
-        return np.where(pairs.inside[0, :, None] > 0, _spread(pairs, len(everyone)), np.nan)
+        return _spread(pairs, len(everyone))
 
     change = np.stack([(values(1e-2 * g) - values(-1e-2 * g))[:, 0] / 2e-2 for g in white])
     change = change[:, np.isfinite(change).all(0)]
@@ -115,7 +115,8 @@ def test_whitened_directions_change_values_alike_and_stay_in_the_family(family, 
 
 
 def _spread(pairs, count: int) -> np.ndarray:
-    out = np.zeros((count, pairs.moving.shape[1]), np.float32)
+    """Moving values ``(count, F)``, NaN at the points that were not kept."""
+    out = np.full((count, pairs.moving.shape[1]), np.nan, np.float32)
     out[pairs.kept] = pairs.moving.numpy()
     return out
 

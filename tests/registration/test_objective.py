@@ -195,3 +195,25 @@ def test_overlap_counts_points_in_the_mask():
     whole = objective(pose)
     assert score.similarity[0] != whole.similarity[0]
     assert score.similarity[0] == pytest.approx(pearsonr(fixed, fixed).statistic, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["mi", "nmi"])
+def test_over_a_background_rim_the_gradient_is_that_of_the_value(name):
+    """A blob in air whose moving image is cut through the air: sliding it loses and wins points there."""
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in (30, 22, 18)], indexing="ij"), -1)
+    blob = 4 * np.exp(-((index - [14, 11, 9]) ** 2).sum(-1) / 40)[None]
+    noisy = (blob + np.random.default_rng(0).uniform(0, 0.2, blob.shape)).astype(np.float32)
+    full, cut = unit_volume(noisy), unit_volume(np.ascontiguousarray(noisy[:, 3:]))
+    cut.to_world[0, 3] = 3
+    drawn = draw(full, 40_000, np.random.default_rng(1))
+    objective = make_objective(TERMS[name], drawn, (full, cut), np.zeros(3), 16, 1)
+    slide = np.eye(4)
+    slide[0, 3] = 0.4
+    step = np.zeros((4, 4))
+    step[0, 3] = 0.02
+    ends = objective(np.stack([slide + step, slide - step]), gradient=False)
+    expected = (ends.value[0] - ends.value[1]) / 0.04
+    free = (ends.similarity[0] - ends.similarity[1]) / 0.04
+    here = objective(slide[None])
+    assert here.value[0] < here.similarity[0] - objective.term.unrelated(objective.samples)
+    assert abs(here.gradient[0, 0, 3] - expected) < 0.25 * abs(free - expected)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr
 
-from medmi.registration.terms import TERMS, Samples, mutual_information_of, normalized_mutual_information_of
+from medmi.registration.terms import TERMS, Samples, for_sizes, mutual_information_of, normalized_mutual_information_of
 from tests.oracles.dense_histogram import entropy, joint_counts, mutual_information
 
 BINS = 8
@@ -25,9 +25,9 @@ def noise(count: int = 300, channels: int = 1, seed: int = 0) -> np.ndarray:
     return rng.uniform(0.05, BINS - 1.05, (channels, count)).astype(np.float32)
 
 
-def value(name: str, moved: np.ndarray, fixed: np.ndarray, inside: np.ndarray | None = None) -> float:
-    inside = np.ones((1, fixed.shape[1]), np.uint8) if inside is None else inside
-    return float(TERMS[name].evaluate(moved[None], inside, samples_of(fixed), False)[0][0])
+def value(name: str, moved: np.ndarray, fixed: np.ndarray, weights: np.ndarray | None = None) -> float:
+    weights = np.ones((1, fixed.shape[1]), np.float32) if weights is None else weights
+    return float(TERMS[name].evaluate(moved[:, None], weights, samples_of(fixed), False)[0][0])
 
 
 def whole(count: int = 300, channels: int = 1) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_histogram_terms_are_the_dense_formula_and_keep_to_their_range(seed):
     table = joint_counts(fixed[0], moved[0], kept[0], BINS)
     p = table / table.sum()
     expected = (entropy(p.sum(1)) + entropy(p.sum(0))) / entropy(p.ravel())
-    inside = kept.astype(np.uint8)
+    inside = kept.astype(np.float32)
     assert value("mi", moved, fixed, inside) == pytest.approx(mutual_information(table), abs=1e-6)
     assert value("nmi", moved, fixed, inside) == pytest.approx(expected, abs=1e-6)
     assert 1 < expected < 2
@@ -88,7 +88,7 @@ def test_correlation_does_not_depend_on_the_unit_of_the_values(unit):
 def test_correlation_with_a_flat_image_is_zero_and_its_slope_is_finite(level):
     fixed = noise()
     moved = np.full((1, 1, 300), level, np.float32)
-    score, slope = TERMS["ncc"].evaluate(moved, np.ones((1, 300), np.uint8), samples_of(fixed), True)
+    score, slope = TERMS["ncc"].evaluate(moved, np.ones((1, 300), np.float32), samples_of(fixed), True)
     assert abs(float(score[0])) < 1e-6 and np.isfinite(slope).all()
 
 
@@ -101,52 +101,64 @@ def test_squared_difference_is_its_closed_form():
 @pytest.mark.parametrize("name", TERMS)
 def test_points_outside_count_nothing(name):
     fixed, moved = noise(channels=2), noise(channels=2, seed=1)
-    inside = (np.arange(300) % 3 > 0).astype(np.uint8)[None]
-    kept = inside[0] > 0
+    weights = (np.arange(300) % 3 > 0).astype(np.float32)[None]
+    kept = weights[0] > 0
     spoilt = np.where(kept, moved, np.float32(1e4))
-    assert value(name, spoilt, fixed, inside) == pytest.approx(value(name, moved[:, kept], fixed[:, kept]), abs=1e-6)
-    _, slope = TERMS[name].evaluate(spoilt[None], inside, samples_of(fixed), True)
-    assert not slope[0][:, ~kept].any() and slope[0][:, kept].any()
+    assert value(name, spoilt, fixed, weights) == pytest.approx(value(name, moved[:, kept], fixed[:, kept]), abs=1e-6)
+    _, slope = TERMS[name].evaluate(spoilt[:, None], weights, samples_of(fixed), True)
+    assert not slope[:-1, 0][:, ~kept].any() and slope[:-1, 0][:, kept].any()
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_weight_is_how_often_a_point_counts(name):
+    fixed, moved = noise(channels=2), noise(channels=2, seed=1)
+    often = np.random.default_rng(2).integers(0, 4, 300)
+    repeated = value(name, np.repeat(moved, often, 1), np.repeat(fixed, often, 1))
+    assert value(name, moved, fixed, often[None].astype(np.float32)) == pytest.approx(repeated, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", TERMS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_derivative_is_a_finite_difference(name, channels):
+def test_derivatives_are_finite_differences(name, channels):
     count = 40
     fixed, moved = noise(count, channels), noise(count, channels, 1)
     moved = (np.floor(moved) + np.clip(moved - np.floor(moved), 0.05, 0.95)).astype(np.float32)
-    inside = (np.arange(count) % 4 > 0).astype(np.uint8)[None]
-    _, slope = TERMS[name].evaluate(moved[None], inside, samples_of(fixed), True)
-    assert slope.shape == (1, channels, count) and slope.dtype == np.float32
+    weights = ((1 + np.arange(count) % 4) / 4).astype(np.float32)[None]
+    _, slope = TERMS[name].evaluate(moved[:, None], weights, samples_of(fixed), True)
+    assert slope.shape == (channels + 1, 1, count) and slope.dtype == np.float32
     step = np.float32(2**-8)
-    for n in range(count):
-        for c in range(channels):
-            ends = []
-            for sign in (1, -1):
-                shifted = moved.copy()
-                shifted[c, n] += sign * step
-                ends.append(value(name, shifted, fixed, inside))
-            expected = (ends[0] - ends[1]) / (2 * float(step))
-            assert slope[0, c, n] == pytest.approx(expected, abs=2e-2 * float(np.abs(slope).max()))
+
+    def difference(row: int, n: int) -> float:
+        ends = []
+        for sign in (1, -1):
+            rows = np.concatenate([moved, weights])
+            rows[row, n] += sign * step
+            ends.append(value(name, rows[:-1], fixed, rows[-1:]))
+        return (ends[0] - ends[1]) / (2 * float(step))
+
+    for row in range(channels + 1):
+        ours, expected = slope[row, 0], [difference(row, n) for n in range(count)]
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=2e-2 * float(np.abs(ours).max()))
 
 
 @pytest.mark.parametrize("name", TERMS)
 def test_poses_of_a_batch_do_not_touch_each_other(name):
     fixed = noise(channels=2)
-    batch = np.stack([noise(channels=2, seed=s) for s in range(7)])
-    inside = (np.random.default_rng(0).random((7, 300)) > 0.2).astype(np.uint8)
-    together, slopes = TERMS[name].evaluate(batch, inside, samples_of(fixed), True)
+    batch = np.stack([noise(channels=2, seed=s) for s in range(7)], 1)
+    weights = (np.random.default_rng(0).random((7, 300)) > 0.2).astype(np.float32)
+    together, slopes = TERMS[name].evaluate(batch, weights, samples_of(fixed), True)
     for b in range(7):
-        alone, slope = TERMS[name].evaluate(batch[b : b + 1], inside[b : b + 1], samples_of(fixed), True)
+        rows = np.ascontiguousarray(batch[:, b : b + 1])
+        alone, slope = TERMS[name].evaluate(rows, weights[b : b + 1], samples_of(fixed), True)
         assert alone[0] == together[b]
-        np.testing.assert_array_equal(slope[0], slopes[b])
+        np.testing.assert_array_equal(slope[:, 0], slopes[:, b])
 
 
 @pytest.mark.parametrize("name", TERMS)
 def test_nothing_inside_is_finite(name):
     fixed = noise()
-    scores, slopes = TERMS[name].evaluate(fixed[None], np.zeros((1, 300), np.uint8), samples_of(fixed), True)
-    assert np.isfinite(scores).all() and not slopes.any()
+    scores, slopes = TERMS[name].evaluate(fixed[None], np.zeros((1, 300), np.float32), samples_of(fixed), True)
+    assert np.isfinite(scores).all() and not slopes[:-1].any()
 
 
 @pytest.mark.parametrize(("of", "unrelated"), [(mutual_information_of, 0.0), (normalized_mutual_information_of, 1.0)])
@@ -171,3 +183,8 @@ def test_unrelated_values_are_what_images_without_relation_score():
         "ncc": 0.0,
         "ssd": -2.5,
     }
+
+
+def test_only_families_of_one_size_are_drawn_by_the_rim():
+    assert for_sizes(TERMS["mi"], (1.0,)) is TERMS["mi"] and TERMS["mi"].rim
+    assert not for_sizes(TERMS["mi"], (1.0, 0.9)).rim and not TERMS["ncc"].rim
