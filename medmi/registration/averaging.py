@@ -32,7 +32,7 @@ POOL = 16
 CURVATURE_PAIRS = 6
 # At rest: the means of the second and the last third of the steps differ by less than this share of the radius. Looked at every
 # so many steps, from three times as many on.
-REST, LOOK = 0.06, 6
+REST, LOOK = 0.1, 6
 
 
 @dataclass(frozen=True)

@@ -17,28 +17,27 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -3.8734,
+    -2.7988,
     MappingProxyType(
         {
-            "spread": -0.8983,
-            "middle_fall": 1.3294,
-            "fine_fall": 0.1557,
-            "relative_fall": 0.3487,
-            "lead": 0.6413,
-            "search": -0.2239,
-            "restart": -0.681,
+            "spread": -0.5824,
+            "middle_fall": 0.5069,
+            "fine_fall": 0.1553,
+            "lead": 0.5966,
+            "search": -0.5896,
+            "restart": -0.5126,
         }
     ),
 )
 ERROR = Reading(
-    -0.2902,
+    0.4416,
     MappingProxyType(
         {
-            "spread": 0.0655,
-            "relative_fall": -0.5996,
-            "lead": -0.1957,
-            "search": 0.0793,
-            "restart": 0.9145,
+            "spread": 0.151,
+            "relative_fall": -0.3626,
+            "lead": -0.243,
+            "search": 0.1633,
+            "restart": 0.7398,
         }
     ),
 )

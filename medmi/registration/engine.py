@@ -188,7 +188,7 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
 
     def drawn() -> Objective:
         if not waiting:
-            waiting.extend(draw_sets(fixed, cumulative, (SETS, stage.points), run.rng))
+            waiting.extend(draw_sets(fixed, cumulative, (SETS, stage.points), run.rng, run.request.threads))
         objectives.append(run.objective_of(term, level, waiting.pop()))
         return objectives[-1]
 

@@ -10,6 +10,7 @@ import numpy as np
 from medmi.spatial.compiled import compiled, vectorised
 
 Array = np.ndarray
+BLOCK = 256
 ZERO = np.float32(0)
 
 
@@ -24,22 +25,53 @@ def histogram(values: Array, weights: Array, fixed_positions: Array, low: Array,
         low, scale: ``(C,)``: the moving bin position is ``(value - low) * scale``, clamped to [0, bins - 1].
     """
     bins = tables.shape[-1]
-    last, top = np.int32(bins - 2), np.float32(bins - 1)
+    cells, shares = np.empty(BLOCK, np.uint32), np.empty((4, BLOCK), np.float32)
     tables[:] = 0.0
     flat = tables.reshape(tables.shape[0], tables.shape[1], bins * bins)
     for c in range(values.shape[0]):
         for b in range(values.shape[1]):
-            table, row, positions = flat[c, b], values[c, b], fixed_positions[c]
-            for n in range(len(row)):
-                g = min(max((row[n] - low[c]) * scale[c], ZERO), top)
-                i, j = min(np.int32(positions[n]), last), min(np.int32(g), last)
-                f, g = (positions[n] - np.float32(i)) * weights[b, n], g - np.float32(j)
-                at = np.uint32(i * bins + j)
-                below, both = (weights[b, n] - f) * g, f * g
-                table[at] += weights[b, n] - f - below
-                table[at + np.uint32(1)] += below
-                table[at + np.uint32(bins)] += f - both
-                table[at + np.uint32(bins + 1)] += both
+            table = flat[c, b]
+            for start in range(0, values.shape[2], BLOCK):
+                block = slice(start, min(start + BLOCK, values.shape[2]))
+                row, positions = values[c, b, block], fixed_positions[c, block]
+                _shares(
+                    row,
+                    weights[b, block],
+                    positions,
+                    low[c],
+                    scale[c],
+                    bins,
+                    cells,
+                    shares[0],
+                    shares[1],
+                    shares[2],
+                    shares[3],
+                )
+                for n in range(len(row)):
+                    at = cells[n]
+                    table[at] += shares[0, n]
+                    table[at + np.uint32(1)] += shares[1, n]
+                    table[at + np.uint32(bins)] += shares[2, n]
+                    table[at + np.uint32(bins + 1)] += shares[3, n]
+
+
+@vectorised
+def _shares(
+    values: Array, weights: Array, positions: Array, low: float, scale: float, bins: int,
+    cells: Array, first: Array, right: Array, below: Array, across: Array,
+) -> None:  # fmt: skip
+    """The entry of the table that each point falls behind, and its shares of that entry and the three beside it."""
+    last, top = np.int32(bins - 2), np.float32(bins - 1)
+    for n in range(len(values)):
+        g = (values[n] - low) * scale
+        g = g if g > ZERO else ZERO
+        g = g if g < top else top
+        i, j = np.int32(positions[n]), np.int32(g)
+        i, j = i if i < last else last, j if j < last else last
+        f, g = (positions[n] - np.float32(i)) * weights[n], g - np.float32(j)
+        right[n], across[n] = (weights[n] - f) * g, f * g
+        first[n], below[n] = weights[n] - f - right[n], f - across[n]
+        cells[n] = np.uint32(i * np.int32(bins) + j)
 
 
 @vectorised

@@ -119,7 +119,7 @@ def distinct(poses: Array, merits: Array, points: Array, count: int, apart: floa
     # |D x|^2 over the points is the trace of D M D^T with their second moments M = R R^T.
     values, vectors = np.linalg.eigh(homogeneous.T @ homogeneous / len(points))
     root = vectors * np.sqrt(np.maximum(values, 0))
-    images = (poses[:, :3] @ root).reshape(len(poses), -1)
+    images = (poses[:, :3] @ root).reshape(len(poses), 12)
     kept: list[int] = []
     for k in np.argsort(-merits, kind="stable"):
         if not kept or np.square(images[kept] - images[k]).sum(1).min() >= apart**2:

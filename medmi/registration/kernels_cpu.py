@@ -161,20 +161,15 @@ def _gradients(c: Array, fractions: Array, rims: Array, gx: Array, gy: Array, gz
 
 @vectorised
 def settle_rim(values: Array, weights: Array, rim: Array) -> Array:
-    """How much weight ``(B,)`` is missing over a background rim, where all ``values (C, B, N)`` are under ``rim (C,)``.
+    """The weight that is left and how much is missing over a background rim, ``(2, B)``.
 
-    Elsewhere a weight under 1 becomes 0, in place: values beyond the lattice are nobody's, but background goes on.
+    The rim is background where all ``values (C, B, N)`` are under ``rim (C,)``. Elsewhere a weight under 1 becomes 0, in place:
+    values beyond the lattice are nobody's, but background goes on.
     """
-    out = np.zeros(len(weights))
+    out, background = np.zeros((2, len(weights))), np.empty(weights.shape[1], np.float32)
     for b in range(len(weights)):
-        total = ZERO
-        for n in range(weights.shape[1]):
-            weight, background = weights[b, n], True
-            for c in range(len(values)):
-                background &= values[c, b, n] < rim[c]
-            total += ONE - weight if background else ZERO
-            weights[b, n] = weight if background | (weight == ONE) else ZERO
-        out[b] = total
+        _background(values[:, b], rim, background)
+        out[0, b], out[1, b] = _settled(weights[b], background)
     return out
 
 
@@ -184,15 +179,34 @@ def climb_rim(values: Array, rim: Array, factors: Array, derivatives: Array) -> 
 
     All are scaled by the first of ``factors (2, B)``; by the weight comes the second, and nothing where values are not under the rim.
     """
-    channels = len(values)
+    channels, background = len(values), np.empty(values.shape[2], np.float32)
     for b in range(values.shape[1]):
-        for n in range(values.shape[2]):
-            background = True
-            for c in range(channels):
-                background &= values[c, b, n] < rim[c]
-                derivatives[c, b, n] *= factors[0, b]
-            slope = derivatives[channels, b, n] * factors[0, b] + factors[1, b]
-            derivatives[channels, b, n] = slope if background else ZERO
+        _background(values[:, b], rim, background)
+        for c in range(channels):
+            derivatives[c, b] *= factors[0, b]
+        by_weight = derivatives[channels, b]
+        for n in range(len(by_weight)):
+            by_weight[n] = (by_weight[n] * factors[0, b] + factors[1, b]) * background[n]
+
+
+@vectorised
+def _background(values: Array, rim: Array, background: Array) -> None:
+    """1 where all ``values (C, N)`` are under the rim, else 0."""
+    background[:] = ONE
+    for c in range(len(values)):
+        row = values[c]
+        for n in range(len(background)):
+            background[n] = background[n] if row[n] < rim[c] else ZERO
+
+
+@vectorised
+def _settled(weights: Array, background: Array) -> tuple[np.float32, np.float32]:
+    left, missing = ZERO, ZERO
+    for n in range(len(weights)):
+        missing += (ONE - weights[n]) * background[n]
+        weights[n] = weights[n] if weights[n] == ONE else weights[n] * background[n]
+        left += weights[n]
+    return left, missing
 
 
 @vectorised

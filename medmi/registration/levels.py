@@ -11,6 +11,7 @@ import torch
 from medmi.grid import Grid
 from medmi.registration import drawing_cpu, kernels_cpu
 from medmi.registration.problem import Side
+from medmi.registration.workers import shared_out
 from medmi.spatial.pyramid import shrink, shrink_factors
 
 Array = np.ndarray
@@ -154,13 +155,20 @@ def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float
     return draw_sets(volume, chances(volume, foreground), (1, count), rng)[0]
 
 
-def draw_sets(volume: Volume, cumulative: Array, size: tuple[int, int], rng: np.random.Generator) -> list[Drawn]:
+def draw_sets(
+    volume: Volume, cumulative: Array, size: tuple[int, int], rng: np.random.Generator, threads: int = 1
+) -> list[Drawn]:
     """Sets of points, ``size = (how many sets, points of each)``, by :func:`chances`; stratified over all of them together too."""
-    voxels, index = np.empty(size, np.uint32), np.empty((size[0], 3, size[1]), np.float32)
+    voxels = np.empty(size, np.uint32)
     drawing_cpu.pick(cumulative, rng.random(size[0] * size[1], np.float32), voxels)
-    for row, drawn in zip(voxels, index):
-        drawing_cpu.scatter(row, rng.random((3, size[1]), np.float32), volume.voxels.shape[1:], drawn)
-    return [Drawn(drawn, _values_at(volume, drawn), volume.to_world) for drawn in index]
+    places = rng.random((size[0], 3, size[1]), np.float32)
+
+    def placed(k: int) -> Drawn:
+        index = np.empty((3, size[1]), np.float32)
+        drawing_cpu.scatter(voxels[k], places[k], volume.voxels.shape[1:], index)
+        return Drawn(index, _values_at(volume, index), volume.to_world)
+
+    return shared_out(placed, range(size[0]), threads)
 
 
 def _values_at(volume: Volume, index: Array) -> Array:

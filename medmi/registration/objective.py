@@ -12,21 +12,19 @@ on just as well, so neither losing nor gaining points there may draw the pose.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 
 import numpy as np
 
 from medmi.registration import kernels_cpu
 from medmi.registration.levels import Drawn, Volume
 from medmi.registration.terms import Samples, Term
+from medmi.registration.workers import shared_out
 
 Array = np.ndarray
 # Points of all poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
-BATCH = 65536
+BATCH = 32768
 # Share of the robust range under which values are background.
 BACKGROUND = 0.35
 
@@ -66,7 +64,7 @@ class Objective:
         """Evaluate poses ``(B, 4, 4)``."""
         chunks = max(1, -(-len(poses) * self.points.shape[1] // BATCH))
         chunks = np.array_split(poses, min(len(poses), -(-chunks // self.threads) * self.threads))
-        parts = _map(lambda chunk: self._evaluate(chunk, gradient), chunks, self.threads)
+        parts = shared_out(lambda chunk: self._evaluate(chunk, gradient), chunks, self.threads)
         return Scores(*(np.concatenate([p[k] for p in parts]) for k in range(5)))
 
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:
@@ -76,17 +74,16 @@ class Objective:
         slopes = np.empty((channels + 1, batch, 3, count) if gradient else (0, 0, 0, 0), np.float32)
         kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrices, self.points, values, slopes)
         moved, weights = values[:channels], values[channels]
-        kept = 1 - kernels_cpu.settle_rim(moved, weights, self.rim) / count
+        left, missing = kernels_cpu.settle_rim(moved, weights, self.rim) / count
         similarity, derivatives = self.term.evaluate(moved, weights, self.samples, gradient)
-        overlap = weights.sum(1, dtype=np.float64) / count
         excess = similarity - self.term.unrelated(self.samples)
         out = np.zeros((batch, 4, 4))
         if gradient:
-            factors = np.stack([kept, excess / count]).astype(np.float32)
+            factors = np.stack([1 - missing, excess / count]).astype(np.float32)
             kernels_cpu.climb_rim(moved, self.rim, factors, derivatives)
             kernels_cpu.project(derivatives, slopes, matrices, self.points, out)
             out = self.to_index.T @ out
-        return similarity, overlap, excess * overlap, excess * kept, out
+        return similarity, left, excess * left, excess * (1 - missing), out
 
     @cached_property
     def rim(self) -> Array:
@@ -95,23 +92,6 @@ class Objective:
         if not self.term.rim or moving.mask.size:
             return np.full(len(moving.low), -np.inf, np.float32)
         return moving.low + np.float32(BACKGROUND) * (moving.high - moving.low)
-
-
-def _map(work: Callable[[Array], tuple], chunks: list[Array], threads: int) -> list[tuple]:
-    if threads == 1 or len(chunks) == 1:
-        return [work(chunk) for chunk in chunks]
-    return list(_pool(threads).map(work, chunks))
-
-
-@lru_cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Kept from call to call: starting threads takes as long as a small evaluation."""
-    return ThreadPoolExecutor(threads)
-
-
-# A forked child has none of its parent's threads.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def make_objective(

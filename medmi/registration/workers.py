@@ -1,0 +1,30 @@
+"""Threads that share out the compiled loops, which run without Python's lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def shared_out(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
+    """The results of all items, in their order; one after the other where there is but one thread or item."""
+    if threads == 1 or len(items) == 1:
+        return [work(item) for item in items]
+    return list(_pool(threads).map(work, items))
+
+
+@lru_cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    """Kept from call to call: starting threads takes as long as a small evaluation."""
+    return ThreadPoolExecutor(threads)
+
+
+# A forked child has none of its parent's threads.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
