@@ -20,14 +20,13 @@ import time
 from dataclasses import replace
 
 import torch
-from monai.data import MetaTensor
+from adversarial_refinement import REFINEMENTS, Batch, error_mm, refined
 from torch import Tensor
 
-from medmi import register
 from medmi.apps.config import DataConfig, PairFiles, ScheduleConfig, TrainingConfig
 from medmi.apps.train import SUCCESS_MM, build_training, patients, run_training, validation_batches
 from medmi.engines import AdversarialOptions, Checkpoints, pose_errors_mm
-from medmi.engines.stopping import mapped
+from medmi.grid import Grid
 from medmi.networks.registration_architecture import Architecture
 from medmi.networks.registration_passes import passed_poses
 from medmi.networks.registration_predictor import RegistrationPredictor
@@ -52,6 +51,7 @@ METHODS: dict[str, tuple[AdversarialOptions, str, float]] = {
     "wgan_supervised": (AdversarialOptions("wgan", reconstruction_weight=0.1, second_pass=0.5), "supervised", 5e-4),
 }
 PASSES = 3
+SEEDS = {"test": 1000, "validation": 2000}
 
 
 def config_of(method: str, size: int, epochs: int, names: dict[str, list[str]]) -> TrainingConfig:
@@ -78,28 +78,7 @@ def image_files(folder: pathlib.Path) -> dict[str, list[str]]:
     return parts
 
 
-def solver_errors(
-    config: TrainingConfig, batches: list[dict[str, Tensor]], starts: list[Tensor], initial: str
-) -> Tensor:
-    """Errors in mm of the solver's MI from given poses ``(N, d + 1, d + 1)``, by the measure of the networks'."""
-    grid, wide = config.network.grid, config.network.source_grid
-    d = grid.spatial_dims
-    points = torch.cat([grid.points().reshape(-1, d), torch.ones(grid.points()[..., 0].numel(), 1)], 1).double()
-    errors = []
-    for batch, poses in zip(batches, starts):
-        for number, pose in enumerate(poses):
-            fixed, moving = batch["fixed"][number], batch["source"][number]
-            # The moving image is laid where the pose shows it, so that the identity is the start.
-            placed = MetaTensor(moving, affine=torch.linalg.inv(pose) @ wide.affine)
-            result = register(MetaTensor(fixed, affine=grid.affine), placed, initial=initial)
-            matrix = result.transform.matrix if not result.failed else torch.eye(d + 1, dtype=torch.float64)
-            true = mapped(points, (batch["start"][number] @ batch["truth"][number])[None])
-            away = (mapped(points, (pose @ matrix)[None]) - true).norm(dim=-1)[0]
-            errors.append(float(away[(fixed > fixed.mean()).flatten()].mean()))
-    return torch.tensor(errors)
-
-
-def network_poses(predictor: RegistrationPredictor, batches: list[dict[str, Tensor]], passes: int) -> list[Tensor]:
+def network_poses(predictor: RegistrationPredictor, batches: list[Batch], passes: int) -> list[Tensor]:
     """Poses after some passes."""
     grids = (predictor.architecture.grid, predictor.architecture.source_grid)
     with torch.no_grad():
@@ -108,19 +87,68 @@ def network_poses(predictor: RegistrationPredictor, batches: list[dict[str, Tens
         ]
 
 
-def row(name: str, errors: Tensor, seconds: float | None = None) -> str:
-    """One line of the table."""
+def row(name: str, errors: Tensor) -> str:
+    """One line of the table, but for its last field."""
     success = float((errors < SUCCESS_MM).double().mean())
-    took = "" if seconds is None else f"{seconds:.0f} s"
-    return f"| {name} | {float(errors.mean()):.2f} | {float(errors.median()):.2f} | {success:.0%} | {took} |"
+    return f"| {name} | {float(errors.mean()):.2f} | {float(errors.median()):.2f} | {success:.0%} |"
+
+
+def pairs_of(batches: list[Batch]) -> list[Batch]:
+    """Each pair alone."""
+    return [{name: value[k] for name, value in b.items()} for b in batches for k in range(len(b["fixed"]))]
+
+
+def first_pairs(batches: list[Batch], count: int) -> list[Batch]:
+    """The first pairs of all, in batches as they are."""
+    found = []
+    for batch in batches:
+        if count > 0:
+            found.append({name: value[:count] for name, value in batch.items()})
+        count -= len(batch["fixed"])
+    return found
+
+
+def tell_refined(name: str, grids: tuple[Grid, Grid], batches: list[Batch], starts: list[Tensor], initial: str) -> None:
+    """A line for each refinement."""
+    for way in REFINEMENTS:
+        began = time.process_time()
+        errors = refined(grids, batches, starts, way, initial).errors
+        seconds = (time.process_time() - began) / len(errors)
+        print(f"{row(f'{name}: {way.name}', errors)} {1000 * seconds:.0f} ms a pair |", flush=True)
+
+
+def measure(name: str, predictor: RegistrationPredictor, batches: list[Batch], few: list[Batch]) -> Tensor:
+    """Lines of a network and of what the solver makes of its poses; errors after each pass."""
+    grids = (predictor.architecture.grid, predictor.architecture.source_grid)
+    errors = pose_errors_mm(predictor.generator, batches, grids, PASSES)
+    for number in range(1, PASSES + 1):
+        print(f"{row(f'{name}, pass {number}', errors[number])} |", flush=True)
+    if few:
+        tell_refined(f"{name}, 2 passes, then", grids, few, network_poses(predictor, few, 2), "identity")
+    return errors
+
+
+def train(
+    method: str, arguments: argparse.Namespace, names: dict[str, list[str]], folder: pathlib.Path
+) -> pathlib.Path:
+    """Train a method; the folder with its best network."""
+    config = config_of(method, arguments.size, arguments.epochs, names)
+    sources = [patients(config, part, folder) for part in (config.data.train, config.data.validation)]
+    training, began = build_training(config, *sources), time.process_time()
+    checkpoints = Checkpoints(arguments.out / method, every=8)
+    run_training(training, checkpoints)
+    print(f"| {method}: trained | | | | {time.process_time() - began:.0f} s |", flush=True)
+    return checkpoints.folder
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, choices=SIZES, default=32, help="32 and 64: slices; 24 and 40: volumes")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=["supervised", "gan", "wgan"])
+    parser.add_argument("--networks", nargs="*", default=[], help="trained network files, measured too")
     parser.add_argument("--epochs", type=int, default=16, help="of 250 steps")
-    parser.add_argument("--pairs", type=int, default=256, help="of the test patients")
+    parser.add_argument("--part", choices=["test", "validation"], default="test", help="whose pairs are measured")
+    parser.add_argument("--pairs", type=int, default=256, help="of these patients")
     parser.add_argument("--solver", type=int, default=0, help="pairs that the solver refines; 0 leaves it out")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--out", type=pathlib.Path, required=True)
@@ -129,38 +157,30 @@ def main() -> None:
     folder = pathlib.Path(os.environ["MEDMI_TEST_DATA"]) / "ct-mr-pet"
     names = image_files(folder)
     first = config_of("supervised", arguments.size, arguments.epochs, names)
-    sources = {part: patients(first, tuple(map(PairFiles, names[part])), folder) for part in names}
-    measured = replace(first, schedule=replace(first.schedule, validation_pairs=arguments.pairs, seed=1000))
-    tests = validation_batches(measured, sources["test"])
+    grids = (first.network.grid, first.network.source_grid)
+    measured = replace(
+        first, schedule=replace(first.schedule, validation_pairs=arguments.pairs, seed=SEEDS[arguments.part])
+    )
+    tests = validation_batches(measured, patients(first, tuple(map(PairFiles, names[arguments.part])), folder), True)
+    few = first_pairs(tests, arguments.solver)
     print(
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, torch {torch.__version__}, {arguments.threads} thread(s)"
     )
-    print(
-        f"{arguments.size}^2, {arguments.epochs} epochs; {sum(len(b['fixed']) for b in tests)} pairs of test patients\n"
-    )
-    print("| method | mean mm | median | under 5 mm | training (CPU) |\n|---|---|---|---|---|", flush=True)
-    few = [{name: value[: arguments.solver] for name, value in tests[0].items()}]
-    if arguments.solver:
+    count = sum(len(b["fixed"]) for b in tests)
+    print(f"{arguments.size}^2, {arguments.epochs} epochs; {count} pairs of {arguments.part} patients\n")
+    print("| method | mean mm | median | under 5 mm | CPU |\n|---|---|---|---|---|", flush=True)
+    starts = torch.tensor([error_mm(pair, pair["start"], grids[0]) for pair in pairs_of(tests)])
+    print(f"{row('start', starts)} |")
+    if few:
         for initial in ("identity", "auto"):
-            errors = solver_errors(first, few, [few[0]["start"]], initial)
-            print(row(f"solver, MI, {initial}", errors), flush=True)
+            tell_refined(f"solver, {initial}", grids, few, [batch["start"] for batch in few], initial)
+    for file in arguments.networks:
+        measure(file, RegistrationPredictor.load(file), tests, few)
     for method in arguments.methods:
-        config = config_of(method, arguments.size, arguments.epochs, names)
-        training, began = build_training(config, sources["train"], sources["validation"]), time.process_time()
-        checkpoints = Checkpoints(arguments.out / method, every=8)
-        run_training(training, checkpoints)
-        seconds = time.process_time() - began
-        best = RegistrationPredictor.load(checkpoints.folder / "network.pt")
-        errors = pose_errors_mm(best.generator, tests, (config.network.grid, config.network.source_grid), PASSES)
-        if method == arguments.methods[0]:
-            print(row("start", errors[0]))
-        for number in range(1, PASSES + 1):
-            print(row(f"{method}, pass {number}", errors[number], seconds), flush=True)
-        if arguments.solver:
-            refined = solver_errors(config, few, network_poses(best, few, 2), "identity")
-            print(row(f"{method}, 2 passes, then the solver's MI", refined), flush=True)
+        place = train(method, arguments, names, folder)
+        errors = measure(method, RegistrationPredictor.load(place / "network.pt"), tests, few)
         record = {"mean_mm": errors.mean(1).tolist(), "median_mm": errors.median(1).values.tolist()}
-        (checkpoints.folder / "test.json").write_text(json.dumps(record))
+        (place / "test.json").write_text(json.dumps(record))
 
 
 if __name__ == "__main__":

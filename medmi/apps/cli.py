@@ -28,7 +28,7 @@ Family = Annotated[
     str, typer.Option(help="translation, rigid, similarity, affine, homography (2D); or several with commas.")
 ]
 Similarity = Annotated[
-    str | None, typer.Option(help="mi, nmi, ncc, ssd, lmi, lncc, mind, lc2 or mine; the preset's by default.")
+    str | None, typer.Option(help="mi, nmi, ncc, ssd, lmi, lncc, mind, lc2, lc2_wide or mine; the preset's by default.")
 ]
 Start = Annotated[str, typer.Option(help="auto (search), geometry, moments, identity, or a transform file.")]
 Preset = Annotated[str | None, typer.Option(help="A name that info --presets lists, or a YAML file.")]

@@ -169,24 +169,29 @@ def build_training(config: TrainingConfig, train: list[Source], validation: list
     return Training(config, trainer, validation_batches(config, validation))
 
 
-def validation_batches(config: TrainingConfig, sources: list[Source]) -> list[dict[str, Tensor]]:
-    """Pairs of held-out patients that stay the same all through a training, without augmentation or flips."""
+def validation_batches(config: TrainingConfig, sources: list[Source], covers: bool = False) -> list[dict[str, Tensor]]:
+    """Pairs of held-out patients that stay the same all through a training, without augmentation or flips.
+
+    ``covers`` adds where simulated pairs show something, as masks for whoever registers them by other means.
+    """
     network, count = config.network, config.schedule.validation_pairs
     views = Views(config.views.degrees, config.views.mm, config.views.foreground)
     pairs = TrainingPairs(network.grid, network.source_grid, network.transform, config.motion, views)
-    aligned = RollingPairs(maker(config, sources, False), count, count, config.schedule.seed + 1)
+    aligned = RollingPairs(maker(config, sources, False, covers), count, count, config.schedule.seed + 1)
     size = min(VALIDATION_BATCH, count)
     stream = PairBatches(aligned, pairs, size, 1, config.schedule.seed + 1, registered=False)
     return [stream.batch(step) for step in range(-(-count // size))]
 
 
-def maker(config: TrainingConfig, sources: list[Source], augmented: bool) -> PairMaker:
+def maker(config: TrainingConfig, sources: list[Source], augmented: bool, covers: bool = False) -> PairMaker:
     """What makes aligned pairs of the sources."""
     augmentation = config.augmentation if augmented else None
     network = config.network
     if SIMULATIONS[config.data.simulate]:
-        crop = config.data.crop
-        return UltrasoundPairs(sources, network.fine_grid, crop=crop, pool=network.pool, augmentation=augmentation)
+        crop, pool = config.data.crop, network.pool
+        return UltrasoundPairs(
+            sources, network.fine_grid, crop=crop, pool=pool, augmentation=augmentation, covers=covers
+        )
     return StoredPairs(sources, network.pool, augmentation)
 
 

@@ -3,7 +3,8 @@
 A batch is a dictionary of explicit pairs: ``fixed`` and ``moving``, out of place by the inverse of ``truth``;
 ``source`` and ``start``, the aligned moving image and the pose at which ``moving`` shows it, so that whoever moves it
 again resamples it once; ``registered_fixed`` and ``registered_moving``, in place. Images are ``(B, 1, *grid)``,
-sources ``(B, 1, *source)``, poses and truths ``(B, d + 1, d + 1)``.
+sources ``(B, 1, *source)``, poses and truths ``(B, d + 1, d + 1)``. Where the aligned pairs hold covers (1 where an
+image shows something, else 0), so do batches: ``fixed_cover`` of ``fixed`` and ``source_cover`` of ``source``.
 """
 
 from __future__ import annotations
@@ -77,8 +78,8 @@ class PairBatches:
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """This rank's part of batch number ``step``."""
-        fixed, moving, poses = self._drawn(step, 0)
-        shown = self.pairs.shown
+        drawn, poses = self._drawn(step, 0)
+        fixed, moving, shown = drawn["fixed"], drawn["moving"], self.pairs.shown
         batch = {
             "fixed": shown(fixed, poses.view),
             "moving": shown(moving, poses.start),
@@ -86,17 +87,21 @@ class PairBatches:
             "start": poses.start,
             "truth": poses.truth,
         }
+        if "fixed_cover" in drawn:
+            batch["fixed_cover"] = self.pairs.covered(drawn["fixed_cover"], poses.view)
+            batch["source_cover"] = drawn["moving_cover"]
         if self.registered:
-            fixed, moving, poses = self._drawn(step, 1)
+            drawn, poses = self._drawn(step, 1)
+            fixed, moving = drawn["fixed"], drawn["moving"]
             batch |= {"registered_fixed": shown(fixed, poses.view), "registered_moving": shown(moving, poses.view)}
         return batch
 
-    def _drawn(self, step: int, role: int) -> tuple[Tensor, Tensor, Poses]:
+    def _drawn(self, step: int, role: int) -> tuple[dict[str, Tensor], Poses]:
         """This rank's aligned pairs and poses; the numbers are drawn for all ranks."""
         generator = generator_of(self.seed, step, role)
         window = self.aligned.window(step * self.batch_size * (1 + self.registered))
         numbers = torch.randint(window.start, window.stop, (self.batch_size,), generator=generator)
         rank, ranks = rank_and_size()
         mine = [self.aligned.pair(int(number), window) for number in numbers[rank::ranks]]
-        fixed, moving = (torch.stack([pair[name] for pair in mine]).float() for name in ("fixed", "moving"))
-        return fixed, moving, self.pairs.poses(fixed, generator, Share(rank, ranks))
+        drawn = {name: torch.stack([pair[name] for pair in mine]).float() for name in mine[0]}
+        return drawn, self.pairs.poses(drawn["fixed"], generator, Share(rank, ranks))

@@ -27,6 +27,7 @@ DENSE_TERMS: dict[str, Callable[[], nn.Module]] = {
     "lncc": LocalNormalizedCrossCorrelationLoss,
     "mind": ModalityIndependentDescriptorLoss,
     "lc2": lambda: CorrelationOfLinearCombinationLoss(kernel_size=5),
+    "lc2_wide": lambda: CorrelationOfLinearCombinationLoss(kernel_size=25),
 }
 
 

@@ -47,6 +47,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "mr-ct": Preset(Plan(search_points=2000, rotations=2048, points=(4000, 12000, 60000), poses=(48, 12, 1))),
         # Ultrasound shows edges and speckle: LC2's windows must be small in mm, so its grids are finer than other losses'.
         "mr-us": Preset(Plan(detail=1.35), "lc2"),
+        # A voxel as large as a speckle cell: windows of many voxels, no level below the voxel, a smooth anatomy.
+        "mr-us-coarse": Preset(Plan(detail=1.35, finest=1.0, smoothing=1.0), "lc2_wide"),
         # Stains share structure, not intensities: descriptors, on grids fine enough to show it.
         "microscopy-2d": Preset(Plan(detail=2.0), "mind"),
     }

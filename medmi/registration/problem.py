@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from monai.data import MetaTensor
 
 from medmi.grid import Grid
+from medmi.simulation.noise import gaussian_blur
 from medmi.spatial.pyramid import memory_order
 from medmi.validation import InputError
 
 # ITU-R BT.601: what an RGB image weighs as grey where only one of the two images has colour.
 LUMINANCE = (0.299, 0.587, 0.114)
+# Far from the mask nothing is left to average.
+LEAST_MASS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,17 @@ class Problem:
     def spatial_dims(self) -> int:
         """2 or 3."""
         return self.fixed.grid.spatial_dims
+
+    def smoothed(self, sigma: float) -> Problem:
+        """The problem with a Gaussian of ``sigma`` voxels over the moving image; what its mask leaves out is not mixed in."""
+        return replace(self, moving=_smoothed(self.moving, sigma)) if sigma else self
+
+
+def _smoothed(side: Side, sigma: float) -> Side:
+    sigmas = [sigma] * side.grid.spatial_dims
+    inside = torch.ones(side.image.shape[1:]) if side.mask is None else side.mask.float()
+    mass = gaussian_blur(inside, sigmas).clamp_min(LEAST_MASS)
+    return replace(side, image=torch.stack([gaussian_blur(channel * inside, sigmas) / mass for channel in side.image]))
 
 
 def pose_problem(

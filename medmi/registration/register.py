@@ -54,8 +54,8 @@ def register(
         fixed: reference image: a path (file or DICOM folder), a MetaTensor ``(C, *spatial)`` or a SimpleITK image.
         moving: image to be aligned, 2D or 3D as the fixed one.
         transform: ``translation``, ``rigid``, ``similarity``, ``affine``, in 2D also ``homography``; or several, run in order.
-        similarity: ``mi``, ``nmi``, ``ncc`` or ``ssd`` on sampled points; ``lmi``, ``lncc``, ``mind`` or ``lc2`` on the whole grid
-            (slower); ``mine`` by a critic trained together with the pose, or a :class:`~medmi.registration.neural.NeuralTerm` with
+        similarity: ``mi``, ``nmi``, ``ncc`` or ``ssd`` on sampled points; ``lmi``, ``lncc``, ``mind``, ``lc2`` or ``lc2_wide`` on the whole
+            grid (slower); ``mine`` by a critic trained together with the pose, or a :class:`~medmi.registration.neural.NeuralTerm` with
             its options; or a MONAI-style loss object, lower is better, on images scaled to [0, 1]. Colour is summed over
             channels, which a critic sees together; where the channel counts differ, both images are taken as luminance. None: the
             preset's, which is ``mi`` without one.
@@ -89,11 +89,12 @@ def register(
     term = as_term(chosen.similarity if similarity is None else similarity)
     plan = chosen.plan.on_whole_grids() if isinstance(term, nn.Module) else chosen.plan
     start_time = time.perf_counter()
-    problem = pose_problem(images[0], images[1], masks[0], masks[1])
-    if problem.spatial_dims == 3 and "homography" in families:
+    given = pose_problem(images[0], images[1], masks[0], masks[1])
+    if given.spatial_dims == 3 and "homography" in families:
         raise InputError("transform: homography is 2D only, and the images are 3D; choose affine")
-    start = as_start(initial, problem)
-    check_overlap(start, problem)
+    start = as_start(initial, given)
+    check_overlap(start, given)
+    problem = given.smoothed(plan.smoothing)
     history: list[dict[str, float]] = []
     with reporting(progress) as report:
         for number, family in enumerate(families):

@@ -41,6 +41,10 @@ class Plan:
         rotations: of the search, over the whole rotation group.
         points, poses, steps, bins: by level, coarse to fine.
         detail: factor on the steps across of the levels after the first.
+        finest: no level is finer than so many voxels of the finer image; 0: levels go by the field of view alone. The last level
+            looks as far around a pose as its spacing, which says little under a voxel.
+        smoothing: standard deviation of a Gaussian over the moving image, in its voxels; 0 leaves it as it is. Interpolation
+            between sharp voxels makes histograms rough at that scale.
     """
 
     search_points: int = 1200
@@ -50,6 +54,8 @@ class Plan:
     steps: tuple[int, ...] = (30, 20, 64)
     bins: tuple[int, ...] = (16, 24, 32)
     detail: float = 1.0
+    finest: float = 0.0
+    smoothing: float = 0.0
 
     def on_whole_grids(self) -> Plan:
         """The plan with fewer poses, steps and voxels, for terms that visit every voxel."""
@@ -57,12 +63,16 @@ class Plan:
 
 
 def schedule(problem: Problem, plan: Plan) -> list[Stage]:
-    """The stages of a plan for this problem: spacings are shares of the smaller field of view."""
-    extents = []
+    """The stages of a plan for this problem: spacings are shares of the smaller field of view, down to the plan's finest."""
+    extents, voxels = [], []
     for side in (problem.fixed, problem.moving):
         sizes = side.grid.spacing * (side.grid.spacing.new_tensor(side.grid.shape) - 1)
         extents.append(float(sizes.log().mean().exp()))
+        voxels.append(float(side.grid.spacing.log().mean().exp()))
     first, *finer = STEPS_ACROSS[problem.spatial_dims]
     across = (first, *(plan.detail * steps for steps in finer))
     rows = zip(across, plan.points, plan.poses, plan.steps, plan.bins)
-    return [Stage(min(extents) / count, n, poses, steps, 1.0, bins) for count, n, poses, steps, bins in rows]
+    least = plan.finest * min(voxels)
+    return [
+        Stage(max(min(extents) / count, least), n, poses, steps, 1.0, bins) for count, n, poses, steps, bins in rows
+    ]

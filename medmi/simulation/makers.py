@@ -1,7 +1,8 @@
 """Makers of aligned training pairs: stored ones, or ultrasound simulated anew from each fixed image.
 
 Words: a *maker* gives one aligned pair ``{"fixed", "moving"}``, each ``(1, *source)``, for each generator it is called
-with, so that draw number n of a training can be made again alone.
+with, so that draw number n of a training can be made again alone. A *cover* is 1 where an image shows something and 0
+where its edge voxels or zeros go on beyond it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from medmi.grid import Grid
 from medmi.simulation.augmentation import Augmentation
-from medmi.simulation.probe import Probe
+from medmi.simulation.probe import Probe, fan_mask
 from medmi.simulation.sources import Source, block_means
 from medmi.simulation.ultrasound import simulate_ultrasound
 from medmi.validation import InputError
@@ -71,6 +72,7 @@ class UltrasoundPairs:
         pool: both images are averaged over blocks of so many voxels along each axis after the simulation, which needs
             a finer grid than networks see: on theirs alone every voxel would hold one speckle.
         augmentation: changes both images, each its own way; None: as they are.
+        covers: whether pairs also hold ``fixed_cover``, the image's box, and ``moving_cover``, the fan within its part.
 
     Raises:
         InputError: no sources, or a share out of range.
@@ -83,6 +85,7 @@ class UltrasoundPairs:
     crop: float = 0.15
     pool: int = 1
     augmentation: Augmentation | None = None
+    covers: bool = False
 
     def __post_init__(self) -> None:
         check_sources(self.sources, self.pool)
@@ -96,10 +99,18 @@ class UltrasoundPairs:
         affine[:-1, -1] = self.grid.index_to_world(torch.tensor([cut.start for cut in part], dtype=torch.float64))
         seed = int(torch.randint(2**31, (), generator=generator))
         image = MetaTensor(source.fixed[part][None], affine=affine)
-        moving = torch.zeros_like(source.fixed)
-        moving[part] = simulate_ultrasound(image, seed, self._probe(generator), self.tissue).as_tensor()[0]
+        moving, probe = torch.zeros_like(source.fixed), self._probe(generator)
+        moving[part] = simulate_ultrasound(image, seed, probe, self.tissue).as_tensor()[0]
         fixed, moving = (block_means(image, self.pool) for image in (source.fixed, moving))
-        return augmented(fixed, moving, self.augmentation, generator)
+        pair = augmented(fixed, moving, self.augmentation, generator)
+        return pair | self._covers(source, part, fan_mask(Grid.of(image), probe)) if self.covers else pair
+
+    def _covers(self, source: Source, part: tuple[slice, ...], fan: Tensor) -> dict[str, Tensor]:
+        box, seen = torch.zeros_like(source.fixed), torch.zeros_like(source.fixed)
+        box[tuple(slice(low, high) for low, high in zip(source.low, source.high))] = 1
+        seen[part] = fan.to(seen)
+        wholly = [(block_means(cover, self.pool) == 1).float()[None] for cover in (box, seen)]
+        return {"fixed_cover": wholly[0], "moving_cover": wholly[1]}
 
     def _part(self, source: Source, generator: torch.Generator) -> tuple[slice, ...]:
         cuts = torch.rand(len(source.low), 2, generator=generator) * self.crop

@@ -26,6 +26,8 @@ from medmi.validation import InputError
 __all__ = ["Extent", "Motions", "Poses", "TrainingPairs", "random_motions"]
 
 PERSPECTIVE_MM = 80.0
+# Rounding of interpolation weights.
+WHOLLY = 0.999
 
 
 @dataclass(frozen=True)
@@ -148,3 +150,13 @@ class TrainingPairs:
     def shown(self, source: Tensor, poses: Tensor) -> Tensor:
         """Sources ``(B, C, *source)`` at poses ``(B, d + 1, d + 1)`` on the network's grid."""
         return resample_replicated(source, self.source_grid, poses, self.grid)
+
+    def covered(self, cover: Tensor, poses: Tensor) -> Tensor:
+        """Covers ``(B, 1, *source)`` at poses: 1 where a voxel of the network's grid sees covered ones alone, else 0.
+
+        The source grid's rim counts as not covered, since its values go on outside.
+        """
+        rimmed = cover.clone()
+        for axis in range(2, cover.ndim):
+            rimmed.index_fill_(axis, torch.tensor([0, cover.shape[axis] - 1]), 0.0)
+        return (self.shown(rimmed, poses) > WHOLLY).to(cover)

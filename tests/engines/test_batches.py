@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from medmi.engines.batches import PairBatches
+from medmi.engines.rolling import RollingPairs
 from medmi.spatial.replicate import resample_replicated
 from medmi.validation import InputError
 from tests.contracts.adversarial import GRID, PAIRS, aligned, batches
@@ -50,6 +51,22 @@ def test_registered_examples_are_other_draws_in_place():
 def test_registered_examples_may_be_left_out():
     batch = PairBatches(aligned(), PAIRS, 4, 3, registered=False).batch(0)
     assert batch.keys() == {"fixed", "moving", "source", "start", "truth"}
+
+
+def test_covers_come_along_where_the_pairs_have_them():
+    half = torch.zeros(1, *GRID.shape)
+    half[..., 12:] = 1
+
+    def covered(generator: torch.Generator) -> dict[str, torch.Tensor]:
+        return {**aligned().maker(generator), "fixed_cover": half, "moving_cover": 1 - half}
+
+    batch, plain = (
+        PairBatches(RollingPairs(maker, 20, 2), PAIRS, 4, 3).batch(0) for maker in (covered, aligned().maker)
+    )
+    assert batch.keys() - plain.keys() == {"fixed_cover", "source_cover"}
+    assert all(torch.equal(batch[name], plain[name]) for name in plain)
+    assert torch.equal(batch["source_cover"], (1 - half).repeat(4, 1, 1, 1))
+    assert batch["fixed_cover"].shape == batch["fixed"].shape and 0.2 < float(batch["fixed_cover"].mean()) < 0.5
 
 
 def test_a_stream_goes_on_from_a_stored_number():

@@ -24,7 +24,11 @@ from tests.contracts.bars import Bars
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = runpy.run_path(str(pathlib.Path(__file__).parents[2] / "examples" / "benchmarks" / "adversarial.py"))
+FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "benchmarks"
+# The script imports the one beside it.
+with pytest.MonkeyPatch.context() as _patch:
+    _patch.syspath_prepend(str(FOLDER))
+    SCRIPT = runpy.run_path(str(FOLDER / "adversarial.py"))
 PASSES, TEST_PAIRS = 2, 256
 
 

@@ -6,11 +6,13 @@ import pathlib
 
 import pytest
 import torch
+from monai.data import MetaTensor
 
-from medmi import InputError, register
+from medmi import InputError, apply, register
 from medmi.registration.inputs import as_term
 from medmi.registration.presets import PRESETS, Preset, as_preset, read_preset
 from medmi.registration.schedule import Plan
+from medmi.simulation.noise import gaussian_blur
 from medmi.transforms import Register
 from tests.oracles.command_line import run
 from tests.oracles.scene import error, pair, truth, write_pair
@@ -24,6 +26,8 @@ poses: [10, 3, 1]
 steps: [18, 12, 15]
 bins: [12, 20, 28]
 detail: 0.9
+finest: 0.5
+smoothing: 0.7
 similarity: nmi
 """
 
@@ -45,7 +49,7 @@ def test_every_preset_names_a_similarity_there_is(name):
 
 
 def test_a_file_holds_all_or_some(tmp_path):
-    plan = Plan(700, 300, (1000, 2000, 5000), (10, 3, 1), (18, 12, 15), (12, 20, 28), 0.9)
+    plan = Plan(700, 300, (1000, 2000, 5000), (10, 3, 1), (18, 12, 15), (12, 20, 28), 0.9, 0.5, 0.7)
     assert read_preset(written(tmp_path, WHOLE)) == Preset(plan, "nmi")
     assert read_preset(written(tmp_path, "detail: 2\n")) == Preset(Plan(detail=2.0))
     assert as_preset(str(written(tmp_path, "similarity: lc2\n", "OWN.YML"))) == Preset(similarity="lc2")
@@ -86,6 +90,17 @@ def test_an_explicit_similarity_wins_over_the_presets(tmp_path):
     assert register(*IMAGES, preset="mr-us").similarity == own.similarity
 
 
+def test_smoothing_is_of_the_moving_image_alone(tmp_path):
+    fixed, moving = IMAGES
+    blurred = MetaTensor(gaussian_blur(moving.as_tensor()[0], [1.5, 1.5])[None], affine=moving.affine)
+    found = register(fixed, moving, preset=written(tmp_path, "smoothing: 1.5\n"))
+    same, plain = register(fixed, blurred), register(fixed, moving)
+    assert torch.equal(found.transform.matrix, same.transform.matrix)
+    assert not torch.equal(found.transform.matrix, plain.transform.matrix)
+    # The image that is carried over is the one that was given.
+    assert torch.equal(apply(moving, found.transform, fixed), found.moved)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -97,6 +112,8 @@ def test_an_explicit_similarity_wins_over_the_presets(tmp_path):
         ("detail: -1\n", "detail: '-1' cannot be used; give a number above 0"),
         ("detail: .inf\n", "detail: 'inf' cannot be used"),
         ("detail: .nan\n", "detail: 'nan' cannot be used"),
+        ("smoothing: 0\n", "smoothing: '0' cannot be used; give a number above 0"),
+        ("finest: fine\n", "finest: 'fine' cannot be used; give a number above 0"),
         ("points: [1, 2]\n", "points: .* cannot be used; give a list of 3 whole numbers from 1"),
         ("points: [1, 2, 3.5]\n", "points: .* cannot be used"),
         ("points: 7\n", "points: '7' cannot be used"),

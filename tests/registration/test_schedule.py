@@ -51,6 +51,14 @@ def test_detail_makes_all_but_the_first_level_finer():
     assert [a.spacing / b.spacing for a, b in zip(plain[1:], fine[1:])] == pytest.approx([2.0, 2.0])
 
 
+def test_no_level_is_finer_than_the_plans_finest():
+    plain, floored = (schedule(Problem(LARGE, SMALL), Plan(finest=f)) for f in (0.0, 0.5))
+    # The large image has the finer voxels: 2 mm against the small one's 10 ** (1 / 3).
+    voxel = 2.0
+    assert plain[2].spacing < 0.5 * voxel < plain[1].spacing
+    assert [s.spacing for s in floored] == pytest.approx([plain[0].spacing, plain[1].spacing, 0.5 * voxel])
+
+
 def test_a_plan_for_whole_grids_is_smaller_in_every_way():
     plan = Plan()
     small = plan.on_whole_grids()

@@ -63,6 +63,21 @@ def test_both_images_are_averaged_over_blocks():
         torch.testing.assert_close(coarse[role][0], block_means(fine[role][0], 4))
 
 
+def test_covers_are_the_box_and_the_fan_and_change_no_draw():
+    make, plain = (UltrasoundPairs(sources(1, moving=False), GRID, pool=2, covers=c) for c in (True, False))
+    for seed in range(5):
+        pair, same = make(seeded(seed)), plain(seeded(seed))
+        assert all(torch.equal(pair[role], same[role]) for role in ("fixed", "moving"))
+        box = torch.zeros(1, 24, 20)
+        box[0, 2:22, 3:17] = 1
+        assert torch.equal(pair["fixed_cover"], box)
+        fan = pair["moving_cover"]
+        assert fan.shape == box.shape and set(fan.unique().tolist()) == {0.0, 1.0}
+        assert bool((fan <= box).all()) and 0.2 < float(fan.sum() / box.sum()) < 1
+        # Nearly all that echoes lies in it: blocks at its rim are covered in part.
+        assert float((pair["moving"] * fan).sum() / pair["moving"].sum()) > 0.8
+
+
 @pytest.mark.parametrize("kind", ["stored", "ultrasound"])
 def test_augmentation_changes_both_images_each_its_own_way(kind):
     def made(augmentation: Augmentation | None) -> dict[str, torch.Tensor]:

@@ -98,6 +98,19 @@ def test_sources_may_lie_on_a_wider_grid():
     )
 
 
+def test_covered_voxels_see_covered_ones_alone():
+    grid, wide = Grid((6, 6), torch.eye(3)), Grid((12, 12), [[1.0, 0, -3], [0, 1, -3], [0, 0, 1]])
+    cover = torch.zeros(1, 1, 12, 12)
+    cover[..., 3:, 4:] = 1
+    pose = torch.eye(3, dtype=torch.float64)[None]
+    pose[0, :2, 2] = torch.tensor([-1.5, 5.0])
+    seen = TrainingPairs(grid, wide).covered(cover, pose)
+    # Voxel i of the first axis lies between i + 1 and i + 2 of the source; voxel j of the second on j + 8, of which 11 is the rim.
+    wanted = torch.zeros(1, 1, 6, 6)
+    wanted[..., 2:, :3] = 1
+    assert torch.equal(seen, wanted)
+
+
 def test_one_rank_draws_its_part_of_all():
     grid = oblique_grid(SHAPES[2])
     pairs = TrainingPairs(grid, grid, views=Views(20, 3, 0.5, True))
