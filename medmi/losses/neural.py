@@ -91,6 +91,16 @@ class MINELoss(DenseLoss):
         self.generator = torch.Generator().manual_seed(self.sampling.seed)
         self.average = MovingAverage()
 
+    def get_extra_state(self) -> dict[str, Tensor | None]:
+        """What ``state_dict`` holds beside the critic, so that a stored loss goes on bit for bit: draws and the moving average."""
+        return {"draws": self.generator.get_state(), "log_mean": self.average.log_mean}
+
+    def set_extra_state(self, state: dict[str, Tensor | None]) -> None:
+        """Inverse of :meth:`get_extra_state`, called by ``load_state_dict``."""
+        draws, self.average.log_mean = state["draws"], state["log_mean"]
+        if draws is not None:
+            self.generator.set_state(draws.cpu())
+
     def measure(self, pred: Tensor, target: Tensor, inside: Tensor) -> Tensor:
         """Minus the bound of each sample and channel group: ``(B, C / channels)``."""
         samples, channels = pred.shape[:2]

@@ -11,7 +11,7 @@ from medmi.engines.options import AdversarialOptions
 from medmi.engines.reconstruction import RECONSTRUCTIONS, reconstruction_loss
 from medmi.simulation.threads import one_thread
 from medmi.validation import InputError
-from tests.contracts.adversarial import GRID, batches, trainer
+from tests.contracts.adversarial import GRID, batches, trainer, weights
 
 ALONE = AdversarialOptions(adversarial_weight=0, reconstruction_weight=1)
 
@@ -51,9 +51,10 @@ def test_each_trains_without_a_discriminator(name):
     assert (reconstruction.learns is not None) == (name == "mine")
 
 
-def with_mine():
+def with_mine(epochs: int = 1):
+    torch.manual_seed(11)  # the critic's first weights
     reconstruction = reconstruction_loss("mine", GRID)
-    training = trainer(ALONE, max_epochs=1, reconstruction=reconstruction.loss)
+    training = trainer(ALONE, max_epochs=epochs, reconstruction=reconstruction.loss)
     training.players.generator_optimizer.add_param_group({"params": list(reconstruction.learns.parameters())})
     training.players.companion = reconstruction.learns
     return training
@@ -71,6 +72,21 @@ def test_mines_critic_learns_and_is_kept(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(after, other.players.companion.parameters()))
     with pytest.raises(InputError, match="companion is stored"):
         load_checkpoint(trainer(ALONE), tmp_path / "c.pt")
+
+
+def test_resumed_training_with_mine_is_uninterrupted_training(tmp_path):
+    whole = with_mine(4)
+    whole.run()
+    half = with_mine(2)
+    half.run()
+    save_checkpoint(half, tmp_path / "c.pt")
+    resumed = with_mine(4)
+    load_checkpoint(resumed, tmp_path / "c.pt")
+    resumed.run()
+    assert resumed.state.iteration == whole.state.iteration > half.state.iteration
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(resumed)))
+    critics = (training.players.companion.parameters() for training in (whole, resumed))
+    assert all(torch.equal(a, b) for a, b in zip(*critics))
 
 
 def test_unknown_names_are_refused():
