@@ -91,6 +91,7 @@ class ScheduleConfig:
         warm_steps: over which the generator's rate rises, before both fall as a cosine; the discriminator starts at its
             highest and so leads.
         buffer, reuse: simulated pairs kept at a time, and how often each is drawn.
+        alike: so many pairs, before all others, show the fixed image twice; see :class:`medmi.engines.RollingPairs`.
         validation_pairs: of the validation patients.
         patience: epochs without a lower error before training ends; None: never.
         passes: of the network in validation and in its file.
@@ -110,6 +111,7 @@ class ScheduleConfig:
     warm_steps: int = 200
     buffer: int = 512
     reuse: int = 12
+    alike: int = 0
     validation_pairs: int = 128
     patience: int | None = None
     passes: int = 2
@@ -122,6 +124,8 @@ class ScheduleConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)} came; at least 1 is asked")
+        if self.alike < 0:
+            raise InputError(f"alike: {self.alike} came; at least 0 is asked")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"patience: {self.patience} came; at least 1 is asked")
         for name in ("generator_rate", "discriminator_rate"):

@@ -158,7 +158,7 @@ def build_training(config: TrainingConfig, train: list[Source], validation: list
     pairs = TrainingPairs(network.grid, network.source_grid, network.transform, config.motion, config.views)
     adversarial = config.adversarial.adversarial_weight > 0
     stream = PairBatches(
-        RollingPairs(maker(config, train, True), schedule.buffer, schedule.reuse, schedule.seed),
+        RollingPairs(maker(config, train, True), schedule.buffer, schedule.reuse, schedule.seed, schedule.alike),
         pairs, schedule.batch_size, schedule.steps_per_epoch, schedule.seed, registered=adversarial,
     )  # fmt: skip
     both, reconstruction = players(config)

@@ -1,4 +1,4 @@
-"""Views: how a training sample looks at its source image, by turns, shifts, flips and foreground sampling.
+"""Views: how a training sample looks at its source image, by turns, shifts, flips, strains and foreground sampling.
 
 Words: a view maps the world of the network's grid to the source's world, in mm; the *foreground* is the voxels
 brighter than the image's mean.
@@ -45,7 +45,10 @@ WHOLE = Share()
 
 @dataclass(frozen=True)
 class Views:
-    """Random rigid views, each with mirror images where asked.
+    """Random rigid views, each with mirror images and strains where asked.
+
+    A strain makes other patients of one: both images of a pair are stretched alike, so that what brings them together
+    stays a motion of the asked family.
 
     A view brings the middle of the network's grid to the source's middle, moved by ``foreground`` of the way to a
     random foreground voxel and by up to ``mm`` along each axis.
@@ -55,6 +58,7 @@ class Views:
         mm: the largest shift along each axis, uniform.
         foreground: share of the way to a random foreground voxel, 0 to 1.
         flips: whether each axis is mirrored half of the time.
+        strain: the largest strain: log-scale, stretches and shears are uniform within the ball of this radius.
 
     Raises:
         InputError: a negative or non-finite number, or a share above 1.
@@ -64,9 +68,10 @@ class Views:
     mm: float = 0.0
     foreground: float = 0.0
     flips: bool = False
+    strain: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("degrees", "mm", "foreground"):
+        for name in ("degrees", "mm", "foreground", "strain"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0) or (name == "foreground" and value > 1):
                 raise InputError(f"{name}: {value!r} came; a finite number from 0, for foreground to 1, is asked")
@@ -87,6 +92,8 @@ class Views:
         turn = share.kept(_turns(math.radians(self.degrees), count, d, generator))
         if self.flips:
             turn[:, :-1, :-1] *= share.kept(signs)[:, None]
+        if self.strain:
+            turn = turn @ share.kept(_strains(self.strain, count, d, generator))
         middle = source_grid.centre + share.kept(shift)
         if self.foreground:
             there = _foreground_points(fixed, source_grid, share.kept(place))
@@ -103,6 +110,17 @@ def _turns(largest: float, count: int, d: int, generator: torch.Generator) -> Te
     angle = largest * torch.rand(count, 1, generator=generator, dtype=torch.float64)
     parameters[:, d:] = torch.nn.functional.normalize(axis, dim=1) * angle
     return linear_matrix(parameters, "rigid", d)
+
+
+def _strains(largest: float, count: int, d: int, generator: torch.Generator) -> Tensor:
+    """Matrices ``(B, d + 1, d + 1)`` that stretch and shear about the origin, uniform within a ball of parameters."""
+    rigid = len(generators("rigid", d))
+    parameters = torch.zeros(count, len(generators("affine", d)), dtype=torch.float64)
+    free = parameters.shape[1] - rigid
+    direction = torch.randn(count, free, generator=generator, dtype=torch.float64)
+    length = largest * torch.rand(count, 1, generator=generator, dtype=torch.float64).pow(1 / free)
+    parameters[:, rigid:] = torch.nn.functional.normalize(direction, dim=1) * length
+    return linear_matrix(parameters, "affine", d)
 
 
 def _foreground_points(images: Tensor, grid: Grid, place: Tensor) -> Tensor:

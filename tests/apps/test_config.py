@@ -63,6 +63,7 @@ def listed(tree: object) -> object:
         ({"adversarial": {"reconstruction_weight": 1.0}}, r"reconstruction: 'none' came with .*1\.0"),
         ({"adversarial": {"n_critic": 3}}, "batch_size: 32 came; a multiple of n_critic=3"),
         ({"schedule": {"epochs": 0}}, "schedule: epochs: 0"),
+        ({"schedule": {"alike": -1}}, "schedule: alike: -1"),
         ({"schedule": {"patience": 0}}, "schedule: patience: 0"),
         ({"schedule": {"generator_rate": 0.0}}, r"schedule: generator_rate: 0\.0"),
         ({"schedule": {"warm_steps": 10**6}}, "schedule: warm_steps: 1000000"),

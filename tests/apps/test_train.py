@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 
+from medmi.apps.config import read_config
+from medmi.apps.train import build_training, patients
 from medmi.engines.adversarial import TrainingDiverged
 from medmi.networks.registration_predictor import RegistrationPredictor
 from tests.contracts.training import write_config, write_heads
@@ -54,6 +56,21 @@ def test_the_line_says_what_was_reached(heads, tmp_path):
     folder, data = heads
     outcome = run("train", write_config(folder, data, schedule={"epochs": 1}), "-o", tmp_path / "o", "--threads", 1)
     assert outcome.code == 0 and "mm before" in outcome.out and str(tmp_path / "o") in outcome.out
+
+
+def test_alike_pairs_and_strains_are_for_training_alone(heads):
+    folder, data = heads
+    built = []
+    for alike, strain in ((0, 0.0), (2, 0.2)):
+        path = write_config(folder, data, schedule={"alike": alike}, views={"strain": strain})
+        config = read_config(path)
+        built.append(build_training(config, *(patients(config, f, folder) for f in (config.data.train,) * 2)))
+    plain, changed = (training.trainer.batches for training in built)
+    first, others = changed.aligned.pair(0, range(4)), changed.aligned.pair(2, range(4))
+    assert torch.equal(first["moving"], first["fixed"]) and not torch.equal(others["moving"], others["fixed"])
+    assert changed.pairs.views.strain == 0.2 and not torch.equal(changed.batch(0)["start"], plain.batch(0)["start"])
+    for batch, other in zip(*(training.validation for training in built), strict=True):
+        assert all(torch.equal(batch[name], other[name]) for name in other)
 
 
 def test_ctrl_c_saves_and_resuming_reaches_the_same_weights(heads, trained, tmp_path):

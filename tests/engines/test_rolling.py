@@ -52,7 +52,18 @@ def test_a_pair_is_a_function_of_seed_and_number():
     assert numbers != others and len(set(numbers)) > 1
 
 
-@pytest.mark.parametrize("name", ["size", "reuse"])
-def test_bad_counts_are_refused(name):
-    with pytest.raises(InputError, match=f"{name}: 0"):
-        RollingPairs(StoredPairs(blobs(1)), **{name: 0})
+def test_the_first_pairs_are_alike_and_all_others_as_they_were():
+    plain, warmed = (RollingPairs(StoredPairs(blobs(9)), size=4, alike=alike) for alike in (0, 6))
+    for first in range(8):
+        window = range(first, first + 4)
+        for number in window:
+            pair, other = warmed.pair(number, window), plain.pair(number, window)
+            assert torch.equal(pair["fixed"], other["fixed"])
+            assert torch.equal(pair["moving"], other["fixed" if number < 6 else "moving"])
+            assert not torch.equal(other["moving"], other["fixed"])
+
+
+@pytest.mark.parametrize(("name", "count"), [("size", 0), ("reuse", 0), ("alike", -1)])
+def test_bad_counts_are_refused(name, count):
+    with pytest.raises(InputError, match=f"{name}: {count}"):
+        RollingPairs(StoredPairs(blobs(1)), **{name: count})

@@ -58,6 +58,28 @@ def test_each_axis_is_mirrored_half_of_the_time(spatial_dims):
 
 
 @pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_strains_turn_nothing_and_keep_within_their_bound(spatial_dims):
+    matrices, source, middle = drawn(Views(strain=0.3), spatial_dims)
+    torch.testing.assert_close(at(matrices, middle), source.centre.expand(200, -1))
+    linear = matrices[:, :-1, :-1].numpy()
+    np.testing.assert_allclose(linear, linear.transpose(0, 2, 1), atol=1e-12)
+    # The logarithm of a stretch is symmetric; a parameter's generator has a norm of at most the square root of d.
+    logarithms = np.log(np.linalg.eigvalsh(linear))
+    lengths = np.linalg.norm(logarithms, axis=1)
+    assert lengths.mean() > 0.15 and lengths.max() <= 0.3 * math.sqrt(spatial_dims) + 1e-9
+    assert abs(logarithms.mean()) < 0.03
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_strains_change_no_other_draw(spatial_dims):
+    plain, *_ = drawn(Views(20, 5, 0.5, True), spatial_dims)
+    strained, *_, middle = drawn(Views(20, 5, 0.5, True, 0.3), spatial_dims)
+    torch.testing.assert_close(at(strained, middle), at(plain, middle))
+    rest = torch.linalg.solve(plain, strained)[:, :-1, :-1]
+    torch.testing.assert_close(rest, rest.mT)
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
 def test_foreground_sampling_looks_at_bright_voxels(spatial_dims):
     source = oblique_grid(SHAPES[spatial_dims])
     images = torch.zeros(300, 1, *source.shape)
@@ -86,7 +108,8 @@ def test_shares_make_up_the_whole():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("degrees", -1.0), ("mm", math.nan), ("foreground", 1.1), ("foreground", -0.1)]
+    ("name", "value"),
+    [("degrees", -1.0), ("mm", math.nan), ("foreground", 1.1), ("foreground", -0.1), ("strain", -0.1)],
 )
 def test_bad_settings_are_refused(name, value):
     with pytest.raises(InputError, match=name):
