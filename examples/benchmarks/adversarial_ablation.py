@@ -67,6 +67,11 @@ ROWS: dict[str, tuple[str, Change]] = {
     "supervised, no instance norm": ("supervised", network(instance_norm=False)),
     "supervised, half the samples": ("supervised", schedule(epochs=EPOCHS // 2)),
     "supervised, twice the samples": ("supervised", schedule(epochs=EPOCHS * 2)),
+    "supervised, every simulation drawn 96 times": ("supervised", schedule(reuse=96)),
+    "gan": ("gan", options()),
+    "mutual information": ("mi", options()),
+    "linearised mutual information": ("lmi", options()),
+    "mine": ("mine", options()),
 }
 
 

@@ -143,6 +143,7 @@ class Drawn:
         return self.to_world[:3, :3].astype(np.float32) @ self.index + rest[:, None]
 
 
+# Share of points that go by steepness.
 FOREGROUND = 0.4
 
 
@@ -172,21 +173,18 @@ def draw_sets(
 
 
 def _values_at(volume: Volume, index: Array) -> Array:
-    values, no_gradients = (
-        np.empty((len(volume.voxels) + 1, 1, index.shape[1]), np.float32),
-        np.empty((0, 0, 0, 0), np.float32),
-    )
+    values = np.empty((len(volume.voxels) + 1, 1, index.shape[1]), np.float32)
+    no_gradients = np.empty((0, 0, 0, 0), np.float32)
     kernels_cpu.sample(volume.voxels, NO_MASK, np.eye(4)[None], index, values, no_gradients)
     return values[:-1, 0]
 
 
 def chances(volume: Volume, foreground: float) -> Array:
     """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory."""
-    mask, size = volume.mask.ravel(), volume.voxels[0].size
-    steepness = volume.steepness.ravel() if foreground else np.zeros(size, np.float32)
-    seen = steepness[:: max(1, size // CAP_VOXELS)]
+    steepness = volume.steepness.ravel()
+    seen = steepness[:: max(1, len(steepness) // CAP_VOXELS)]
     seen = seen[seen > 0]
     cap = float(np.percentile(seen, 80)) if len(seen) else np.inf
-    cumulative = np.empty(size)
-    drawing_cpu.accumulate(steepness, cap, foreground, mask, cumulative)
+    cumulative = np.empty(len(steepness))
+    drawing_cpu.accumulate(steepness, cap, foreground, volume.mask.ravel(), cumulative)
     return cumulative
