@@ -66,13 +66,13 @@ class NeuralTerm:
         InputError: an unknown name, or a number that nothing can be learnt with.
 
     >>> NeuralTerm(inputs=("intensity", "gradient")).steps
-    500
+    700
     """
 
     inputs: tuple[str, ...] = ("intensity",)
     levels: str = "together"
     warm_up: int = 150
-    steps: int = 500
+    steps: int = 700
     points: int = 1000
     pool: int = 32_000
     critic_rate: float = 3e-3
