@@ -35,18 +35,9 @@ def histogram(values: Array, weights: Array, fixed_positions: Array, low: Array,
                 block = slice(start, min(start + BLOCK, values.shape[2]))
                 row, positions = values[c, b, block], fixed_positions[c, block]
                 _shares(
-                    row,
-                    weights[b, block],
-                    positions,
-                    low[c],
-                    scale[c],
-                    bins,
-                    cells,
-                    shares[0],
-                    shares[1],
-                    shares[2],
-                    shares[3],
-                )
+                    row, weights[b, block], positions, low[c], scale[c], bins,
+                    cells, shares[0], shares[1], shares[2], shares[3],
+                )  # fmt: skip
                 for n in range(len(row)):
                     at = cells[n]
                     table[at] += shares[0, n]

@@ -39,19 +39,8 @@ def sample(volume: Array, mask: Array, matrices: Array, points: Array, values: A
             block = slice(start, min(start + BLOCK, points.shape[1]))
             x, y, z, weights = points[0, block], points[1, block], points[2, block], values[channels, b, block]
             _cells(
-                volume.shape,
-                matrix,
-                x,
-                y,
-                z,
-                cells,
-                fractions[0],
-                fractions[1],
-                fractions[2],
-                rims[0],
-                rims[1],
-                rims[2],
-            )
+                volume.shape, matrix, x, y, z, cells, fractions[0], fractions[1], fractions[2], rims[0], rims[1], rims[2]
+            )  # fmt: skip
             for c in range(channels):
                 _corners(voxels[c], volume.shape, cells, corners, len(x))
                 _values(corners, fractions, values[c, b, block])
