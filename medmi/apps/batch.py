@@ -27,7 +27,7 @@ from medmi.apps.report import without_paths
 from medmi.apps.workers import Outcome, run_here, run_in_processes, run_on_scheduler
 from medmi.io.files import PathLike, existing_file, replacing
 from medmi.io.images import with_choices
-from medmi.registration.inputs import as_term, check_options
+from medmi.registration.inputs import as_device, as_term, check_options
 from medmi.registration.presets import PRESETS, as_preset
 from medmi.validation import InputError
 
@@ -111,8 +111,8 @@ def for_pair(order: Order, pair: Pair) -> Order:
 
 def check_order(order: Order) -> None:
     """Refuse, once and before anything runs, options that no pair could be registered with."""
-    check_options(order.transform.split(","), order.device, order.threads, order.seed)
-    as_term(order.similarity or as_preset(order.preset).similarity)
+    check_options(order.transform.split(","), order.threads, order.seed)
+    as_term(order.similarity or as_preset(order.preset).similarity, as_device(order.device))
     if fault := fault_of_start(order.initial):
         raise InputError(f"initial: {fault}")
     if order.initial not in STARTS_BY_NAME:

@@ -32,7 +32,7 @@ Similarity = Annotated[
 ]
 Start = Annotated[str, typer.Option(help="auto (search), geometry, moments, identity, or a transform file.")]
 Preset = Annotated[str | None, typer.Option(help="A name that info --presets lists, or a YAML file.")]
-Device = Annotated[str | None, typer.Option(help="cpu.")]
+Device = Annotated[str | None, typer.Option(help="cpu, or cuda where there is one.")]
 Threads = Annotated[int | None, typer.Option(help="Threads to use; up to 4 of the cores by default.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random draws.")]
 DicomOut = Annotated[

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from medmi.registration.inputs import ImageLike, as_term, check_options
+from medmi.registration.inputs import ImageLike, as_device, as_term, check_options
 from medmi.registration.neural import NeuralTerm
 from medmi.registration.presets import as_preset
 from medmi.registration.register import register, reporting
@@ -50,8 +50,8 @@ def register_batch(
         InputError: an option that cannot be used, before anything runs; or a pair that cannot, which is named as ``pairs[k]``. No
             further pair is then begun.
     """
-    check_options([transform] if isinstance(transform, str) else list(transform), device, threads, seed)
-    as_term(as_preset(preset).similarity if similarity is None else similarity)
+    check_options([transform] if isinstance(transform, str) else list(transform), threads, seed)
+    as_term(as_preset(preset).similarity if similarity is None else similarity, as_device(device))
     rows = [as_row(pair, k) for k, pair in enumerate(pairs)]
 
     def work(number: int) -> RegistrationResult:

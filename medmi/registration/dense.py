@@ -20,6 +20,7 @@ from medmi.losses import (
 from medmi.registration.ascent import LEAST_OVERLAP
 from medmi.registration.levels import Array, Volume
 from medmi.registration.objective import Scores
+from medmi.registration.workers import CPU
 
 # Losses of the whole grid by the name of their similarity; ``lmi`` compares intensities of one mapping, the others any two modalities.
 DENSE_TERMS: dict[str, Callable[[], nn.Module]] = {
@@ -60,8 +61,13 @@ class DenseObjective:
         similarity, overlap, slopes = (np.array([row[k] for row in rows]) for k in range(3))
         return Scores(similarity, overlap, similarity, similarity, slopes)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.fixed.device
+
     def _evaluate(self, pose: Array, gradient: bool) -> tuple[float, float, Array]:
-        matrix = torch.from_numpy(pose).requires_grad_(gradient)
+        matrix = torch.from_numpy(pose).to(self.device).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
             unit = self._unit_coordinates(matrix)
             moved = functional.grid_sample(self.moving, unit, padding_mode="border", align_corners=True)
@@ -74,7 +80,7 @@ class DenseObjective:
             return -np.inf, overlap, np.zeros((4, 4))
         with torch.set_grad_enabled(gradient):
             value = self._value(moved, mask)
-        slope = torch.autograd.grad(value, matrix)[0].numpy() if gradient else np.zeros((4, 4))
+        slope = torch.autograd.grad(value, matrix)[0].cpu().numpy() if gradient else np.zeros((4, 4))
         return -value.item(), overlap, -slope
 
     def _value(self, moved: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -85,20 +91,21 @@ class DenseObjective:
 
     def _unit_coordinates(self, pose: torch.Tensor) -> torch.Tensor:
         dims = self.fixed.ndim - 2
-        axes = [torch.arange(n, dtype=torch.float64) for n in self.fixed.shape[2:]]
+        axes = [torch.arange(n, dtype=torch.float64, device=self.device) for n in self.fixed.shape[2:]]
         index = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
         index = functional.pad(index, (0, 3 - dims))
-        matrix = torch.from_numpy(self.to_index) @ pose @ torch.from_numpy(self.to_world)
+        to_index, to_world = (torch.from_numpy(m).to(self.device) for m in (self.to_index, self.to_world))
+        matrix = to_index @ pose @ to_world
         at = index @ matrix[:3, :3].T + matrix[:3, 3]
         at = at / (index @ matrix[3, :3] + matrix[3, 3]).unsqueeze(-1)
-        size = torch.tensor(self.moving.shape[2:], dtype=torch.float64)
+        size = torch.tensor(self.moving.shape[2:], dtype=torch.float64, device=self.device)
         return (2 * at[..., :dims] / (size - 1).clamp_min(1) - 1).flip(-1).float().unsqueeze(0)
 
 
 def make_dense_objective(
-    loss: nn.Module, volumes: tuple[Volume, Volume], centre: Array, spatial_dims: int
+    loss: nn.Module, volumes: tuple[Volume, Volume], centre: Array, spatial_dims: int, device: torch.device = CPU
 ) -> DenseObjective:
-    """The objective of a loss on the volumes of one level."""
+    """The objective of a loss on the volumes of one level, computed on a device where the loss already is."""
     fixed, moving = volumes
     shift = np.eye(4)
     shift[:3, 3] = -centre
@@ -106,12 +113,13 @@ def make_dense_objective(
     corners = np.stack(
         np.meshgrid(*[np.linspace(0, n - 1, 5) for n in fixed.voxels.shape[1:]], indexing="ij"), -1
     ).reshape(-1, 3)
+    images = [part(volume, spatial_dims).to(device) for volume in volumes for part in (_image, _mask)]
     return DenseObjective(
         loss,
-        _image(fixed, spatial_dims),
-        _mask(fixed, spatial_dims),
-        _image(moving, spatial_dims),
-        _mask(moving, spatial_dims),
+        images[0],
+        images[1],
+        images[2],
+        images[3],
         to_world,
         np.linalg.inv(moving.to_world),
         (corners @ to_world[:3, :3].T + to_world[:3, 3]).T,

@@ -20,9 +20,12 @@ from medmi.registration.levels import FOREGROUND, Array, Drawn, Volume, chances,
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.neural_objective import CriticObjective
 from medmi.registration.objective import Objective, Scores, make_objective
+from medmi.registration.objective_torch import TensorVolume, TorchObjective, tensor_volume, torch_objective
 from medmi.registration.problem import Problem
-from medmi.registration.schedule import Plan, Stage, schedule
+from medmi.registration.request import Request, Solution
+from medmi.registration.schedule import Stage, schedule
 from medmi.registration.terms import TERMS, Term, for_sizes
+from medmi.registration.workers import COMPILED
 from medmi.spatial.linear import LinearTransform
 
 # Points at edges capture best; where an optimum lies exactly the whole image tells better.
@@ -31,41 +34,7 @@ REFINED_FOREGROUND = 0.1
 SETS = 8
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is asked of the solver.
-
-    Attributes:
-        family: of the transform.
-        term: the similarity: a term on sampled points, a neural one, or a loss on the whole grid. The search and the coarsest level of the
-            latter two run by mutual information, which any two modalities allow.
-        start: ``auto`` for a search, a name of ``STARTS``, or a transform.
-        plan: sizes.
-        seed: of every random draw.
-        threads: that share the poses of each evaluation.
-        on_progress: called with the share of the work done, 0 to 1.
-    """
-
-    family: str
-    term: Term | NeuralTerm | nn.Module
-    start: str | LinearTransform
-    plan: Plan
-    seed: int
-    threads: int = 1
-    on_progress: Callable[[float], None] | None = None
-
-
-@dataclass
-class Solution:
-    """What came out: the transform, why the loop ended, the similarity after each evaluation (one row an evaluation), and what the
-    answer is judged by, if it can be."""
-
-    transform: LinearTransform
-    status: str
-    similarity: float
-    overlap: float
-    evidence: Evidence | None
-    history: list[dict[str, float]] = field(default_factory=list)
+Sampled = Objective | TorchObjective
 
 
 @dataclass(frozen=True)
@@ -109,10 +78,16 @@ class Run:
         if self.request.on_progress is not None:
             self.request.on_progress(levels_done / len(self.stages))
 
-    def objective_of(self, term: Term, level: int, drawn: Drawn) -> Objective:
-        return make_objective(
-            term, drawn, self.levels[level], self.centre, self.stages[level].bins, self.request.threads
-        )
+    @cached_property
+    def moving_tensors(self) -> list[TensorVolume]:
+        """The moving volume of each stage, on the device."""
+        return [tensor_volume(moving, self.request.device) for _, moving in self.levels]
+
+    def objective_of(self, term: Term, level: int, drawn: Drawn) -> Sampled:
+        request, bins = self.request, self.stages[level].bins
+        objective = make_objective(term, drawn, self.levels[level], self.centre, bins, request.threads)
+        compiled = request.device.type in COMPILED
+        return objective if compiled else torch_objective(objective, self.moving_tensors[level])
 
 
 @dataclass(frozen=True)
@@ -121,7 +96,7 @@ class Summit:
 
     poses: Array
     scores: Scores
-    objective: Objective | DenseObjective | CriticObjective
+    objective: Sampled | DenseObjective | CriticObjective
     rested: bool
 
 
@@ -162,12 +137,12 @@ def _sampled_term(request: Request) -> Term:
 def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summit:
     """The best of the poses, each climbing by quasi-Newton steps."""
     stage, volumes = run.stages[level], run.levels[level]
-    objective: Objective | DenseObjective
+    objective: Sampled | DenseObjective
     if isinstance(term, Term):
         foreground = FOREGROUND if level < len(run.stages) - 1 else REFINED_FOREGROUND
         objective = run.objective_of(term, level, draw(volumes[0], stage.points, run.rng, foreground))
     else:
-        objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims)
+        objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims, run.request.device)
     poses = _best(objective, poses, stage) if level else poses
     first_step = stage.first_step * stage.spacing
     leaders = max(1, stage.poses // 3)
@@ -184,9 +159,9 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     cumulative = chances(fixed, REFINED_FOREGROUND)
 
     waiting: list[Drawn] = []
-    objectives: list[Objective] = []
+    objectives: list[Sampled] = []
 
-    def drawn() -> Objective:
+    def drawn() -> Sampled:
         if not waiting:
             waiting.extend(draw_sets(fixed, cumulative, (SETS, stage.points), run.rng, run.request.threads))
         objectives.append(run.objective_of(term, level, waiting.pop()))
@@ -210,7 +185,7 @@ def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array)
 
     start = _best(coarse, poses, run.stages[1])[0]
     way = Way(run.levels, run.centre, scaled_basis(run.request.family, run.problem), start, given)
-    end = climb_with_critic(term, way, run.request.seed, on_step)
+    end = climb_with_critic(term, way, run.request.seed, on_step, run.request.device)
     return Summit(end.poses, end.scores, end.objective, end.rested)
 
 
@@ -243,7 +218,7 @@ def _search(run: Run, given: Array) -> Array:
     return poses[kept if 0 in kept else [*kept, 0]]
 
 
-def _best(objective: Objective | DenseObjective, poses: Array, stage: Stage) -> Array:
+def _best(objective: Sampled | DenseObjective, poses: Array, stage: Stage) -> Array:
     merits = np.nan_to_num(objective(poses, gradient=False).merit, nan=-np.inf)
     return poses[distinct(poses, merits, marks(objective.points), stage.poses, stage.spacing / 2)]
 

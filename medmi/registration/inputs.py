@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,7 @@ from medmi.spatial import from_sitk as transform_from_sitk
 from medmi.validation import InputError, choose
 
 NETWORK_SUFFIX = ".pt"
+DEVICES = ("cpu", "cuda")
 
 ImageLike = str | pathlib.Path | MetaTensor | sitk.Image
 TransformLike = str | pathlib.Path | SpatialTransform | sitk.Transform
@@ -58,23 +60,36 @@ def as_transform(transform: Any, role: str, fixed: Grid, moving: Grid) -> Spatia
     raise InputError(f"{role}: got {type(transform).__name__}; pass a path, a medmi transform or a SimpleITK transform")
 
 
-def as_term(similarity: Any) -> Term | NeuralTerm | nn.Module:
-    """The term or loss of a name; a neural term or a loss object is taken as it is."""
-    if isinstance(similarity, (nn.Module, NeuralTerm)):
+def as_device(device: Any) -> torch.device:
+    """The device of a name, ``cpu`` for None, if it is one that the solver runs on and that is there."""
+    try:
+        found = torch.device("cpu" if device is None else device)
+        if found.type not in DEVICES:
+            raise InputError(f"device: {device} came; choose {' or '.join(DEVICES)}")
+        torch.zeros(1, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"device: {device} cannot be used here ({reason}); leave it out or pass cpu") from error
+    return found
+
+
+def as_term(similarity: Any, device: torch.device) -> Term | NeuralTerm | nn.Module:
+    """The term or loss of a name; a neural term is taken as it is, and a copy of a loss object where it is not on the device."""
+    if isinstance(similarity, nn.Module):
+        return similarity if device.type == "cpu" else copy.deepcopy(similarity).to(device)
+    if isinstance(similarity, NeuralTerm):
         return similarity
     known: dict[str, Term | NeuralTerm | Callable[[], nn.Module]] = {**TERMS, **NEURAL_TERMS, **DENSE_TERMS}
     row = choose(similarity, known, "similarity")
-    return row if isinstance(row, (Term, NeuralTerm)) else row()
+    return row if isinstance(row, (Term, NeuralTerm)) else row().to(device)
 
 
-def check_options(families: list[str], device: str | torch.device | None, threads: int, seed: int) -> None:
-    """Refuse unknown families and devices, and counts that cannot be."""
+def check_options(families: list[str], threads: int, seed: int) -> None:
+    """Refuse unknown families, and counts that cannot be."""
     if not families:
         raise InputError("transform: the list is empty; give at least one family")
     for family in families:
         choose(family, FAMILY_BY_LEVEL, "transform")
-    if device is not None and str(device).partition(":")[0] != "cpu":
-        raise InputError(f"device: {device} is not supported by the solver; leave it out or pass cpu")
     if threads < 1:
         raise InputError(f"threads: got {threads}; at least 1 is asked")
     if seed < 0:

@@ -15,6 +15,7 @@ from medmi.networks.critics import StatisticsNetwork
 from medmi.registration.levels import Array
 from medmi.registration.motion import moved_along, tangent
 from medmi.registration.neural_objective import LEAST_PAIRS, Pairs, Pool, whitened_basis
+from medmi.registration.workers import CPU
 
 # How much of the last step's direction is kept, how long the size of gradients is remembered, and the weight of the newest batch in MINE's
 # denominator.
@@ -61,6 +62,11 @@ class JointAscent:
     moves: int = 0
     averages: list[MovingAverage] = field(default_factory=list)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the critic is; points are looked up on the processor."""
+        return next(self.critic.parameters()).device
+
     def pose_at(self, offset: Array) -> Array:
         """The pose ``(4, 4)`` of an offset."""
         return moved_along(self.start[None], offset[None], self.basis)[0]
@@ -74,8 +80,8 @@ class JointAscent:
         pairs = [self._drawn(self.pools[k], here, count) for k in group]
         if min(len(p.kept) for p in pairs) < LEAST_PAIRS:
             return None
-        moving = torch.cat([p.moving for p in pairs]).requires_grad_(pose_step > 0)
-        bound = self._bound(group, [len(p.kept) for p in pairs], torch.cat([p.fixed for p in pairs]), moving)
+        fixed, moving = (torch.cat([getattr(p, side) for p in pairs]).to(self.device) for side in ("fixed", "moving"))
+        bound = self._bound(group, [len(p.kept) for p in pairs], fixed, moving.requires_grad_(pose_step > 0))
         value = bound.item()
         if not math.isfinite(value):
             return None
@@ -84,7 +90,7 @@ class JointAscent:
         self.optimiser.param_groups[0]["lr"] = critic_rate
         self.optimiser.step()
         if moving.grad is not None:
-            self._move(group, pairs, -moving.grad, here, pose_step)
+            self._move(group, pairs, -moving.grad.cpu(), here, pose_step)
         return Batch(value, sum(p.overlap for p in pairs) / len(pairs))
 
     def _drawn(self, pool: Pool, pose: Array, count: int) -> Pairs:
@@ -113,13 +119,15 @@ class JointAscent:
             self.offset = self.offset + pose_step / size / (1 - MOMENTUM**self.moves) * self.direction
 
 
-def new_joint_ascent(pools: list[Pool], pose: Array, basis: Array, hidden: tuple[int, ...], seed: int) -> JointAscent:
-    """A fresh critic at a pose, whose directions are whitened on the last pool."""
+def new_joint_ascent(
+    pools: list[Pool], pose: Array, basis: Array, hidden: tuple[int, ...], seed: int, device: torch.device = CPU
+) -> JointAscent:
+    """A fresh critic on the device at a pose, whose directions are whitened on the last pool."""
     inputs = pools[-1].fixed.shape[1]
     # Layers draw their start from the CPU's global generator: seeded for them alone, and put back.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        critic = StatisticsNetwork(inputs, inputs, hidden)
+        critic = StatisticsNetwork(inputs, inputs, hidden).to(device)
     still = np.zeros(len(basis))
     return JointAscent(
         critic,

@@ -27,6 +27,7 @@ from medmi.registration.joint_ascent import Batch, JointAscent, new_joint_ascent
 from medmi.registration.levels import Array, Volume
 from medmi.registration.neural_objective import LEAST_PAIRS, CriticObjective, make_pool
 from medmi.registration.objective import Scores
+from medmi.registration.workers import CPU
 from medmi.simulation.threads import one_thread
 from medmi.validation import InputError, choose
 
@@ -136,7 +137,11 @@ class Summit:
 
 
 def climb_with_critic(
-    term: NeuralTerm, way: Way, seed: int, on_step: Callable[[float, Scores], None] | None = None
+    term: NeuralTerm,
+    way: Way,
+    seed: int,
+    on_step: Callable[[float, Scores], None] | None = None,
+    device: torch.device = CPU,
 ) -> Summit:
     """Train a critic and move a pose together.
 
@@ -147,13 +152,14 @@ def climb_with_critic(
         way: volumes, pose and directions.
         seed: of the critic's start and of all draws.
         on_step: called now and then with the share of the work done, 0 to 1, and the mean scores since the last call.
+        device: of the critic.
     """
     rng = np.random.default_rng(seed)
     pools = [make_pool(volumes, way.centre, term.inputs, term.pool, rng) for volumes in way.levels]
     voxel = _voxel_size(way.levels[-1][0])
     # Evaluation loops switch gradients off, and a critic is trained inside one all the same.
     with one_thread(), torch.inference_mode(False), torch.enable_grad():
-        ascent = new_joint_ascent(pools, way.pose, way.basis, term.hidden, seed)
+        ascent = new_joint_ascent(pools, way.pose, way.basis, term.hidden, seed, device)
         path = _train(ascent, term, voxel * term.pose_step, on_step)
     found = ascent.pose_at(path.mean(0))
     objective = CriticObjective(ascent.critic.requires_grad_(False), pools[-1], seed)

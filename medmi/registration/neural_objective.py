@@ -143,10 +143,11 @@ class CriticObjective:
             return -np.inf, pairs.overlap, slope
         generator = torch.Generator().manual_seed(self.seed)
         pairing = derangements(len(pairs.kept), EVALUATION_MARGINALS, generator)
-        moving = pairs.moving.requires_grad_(gradient)
-        value = donsker_varadhan(*score_pairs(self.critic, pairs.fixed, moving, pairing))
+        device = next(self.critic.parameters()).device
+        moving = pairs.moving.to(device).requires_grad_(gradient)
+        value = donsker_varadhan(*score_pairs(self.critic, pairs.fixed.to(device), moving, pairing))
         if gradient:
-            slope = self.pool.to_index.T @ pairs.matrix_gradient(torch.autograd.grad(value, moving)[0])
+            slope = self.pool.to_index.T @ pairs.matrix_gradient(torch.autograd.grad(value, moving)[0].cpu())
         return value.item(), pairs.overlap, slope
 
 

@@ -83,8 +83,7 @@ def _side(image: MetaTensor, mask: MetaTensor | None, role: str) -> Side:
         raise InputError(
             f"{role}: shape {grid.shape} has an axis of one voxel, which no motion can be found along; pass a 2D image or a volume"
         )
-    voxels = image.as_tensor().detach()
-    voxels = voxels.to(torch.float32)
+    voxels = image.as_tensor().detach().to("cpu", torch.float32)
     inside = None if mask is None else _mask(mask, grid, role)
     low, high = (float(v) for v in torch.aminmax(voxels.permute(memory_order(voxels))))
     if low - low != 0 or high - high != 0:  # NaN or infinity somewhere
@@ -110,7 +109,7 @@ def _mask(mask: MetaTensor, grid: Grid, role: str) -> torch.Tensor:
         raise InputError(
             f"{role}_mask: its grid {own.shape} is not that of the {role} image {grid.shape}; resample the mask onto the image"
         )
-    inside = mask.as_tensor().nan_to_num(0).ne(0).any(0)
+    inside = mask.as_tensor().detach().cpu().nan_to_num(0).ne(0).any(0)
     if not bool(inside.any()):
         raise InputError(f"{role}_mask: it is empty; give a mask with voxels inside or none")
     return inside

@@ -18,6 +18,7 @@ from medmi.registration.engine import Request, solve
 from medmi.registration.inputs import (
     ImageLike,
     TransformLike,
+    as_device,
     as_image,
     as_start,
     as_term,
@@ -66,7 +67,8 @@ def register(
             (``.pt``: a network).
         preset: a name of :data:`medmi.registration.presets.PRESETS`, or a YAML file as
             :func:`medmi.registration.presets.read_preset` takes it; ``default`` where none is given.
-        device: only ``cpu`` (the default).
+        device: ``cpu`` (the default) or ``cuda``, where poses are compared; points are drawn, and poses moved, on the processor all the
+            same. Images may be on any device.
         seed: of the random draws; the same call with the same seed gives the same bits, whatever ``threads`` is.
         progress: True shows a bar on a terminal; a function is called with the share of the work done.
         threads: that share the poses of each step; None: as many as torch takes.
@@ -84,9 +86,9 @@ def register(
     ]
     families = [transform] if isinstance(transform, str) else list(transform)
     threads = torch.get_num_threads() if threads is None else threads
-    check_options(families, device, threads, seed)
-    chosen = as_preset(preset)
-    term = as_term(chosen.similarity if similarity is None else similarity)
+    check_options(families, threads, seed)
+    chosen, place = as_preset(preset), as_device(device)
+    term = as_term(chosen.similarity if similarity is None else similarity, place)
     plan = chosen.plan.on_whole_grids() if isinstance(term, nn.Module) else chosen.plan
     start_time = time.perf_counter()
     given = pose_problem(images[0], images[1], masks[0], masks[1])
@@ -99,7 +101,7 @@ def register(
     with reporting(progress) as report:
         for number, family in enumerate(families):
             tell = None if report is None else _part_of(report, number, len(families))
-            request = Request(family, term, start, plan, seed, threads, tell)
+            request = Request(family, term, start, plan, seed, threads, tell, place)
             solution = solve(problem, request)
             history += solution.history
             if solution.status.startswith("failed"):

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medmi.registration import histogram_cpu
+from medmi.registration import histogram_cpu, terms_torch
+from medmi.registration.terms_torch import TensorEvaluation
 
 Array = np.ndarray
 
@@ -46,11 +47,13 @@ class Term:
     Attributes:
         evaluate: of moved values, weights, samples and whether derivatives are asked: its values ``(B,)`` and the derivatives ``(C + 1, B,
             N)`` by the moved values and, last, by the weights.
+        on_tensors: of the same on a device, without derivatives: its values ``(B,)``.
         unrelated: its value for images that share nothing.
         rim: whether points lost over a background rim count as lost information.
     """
 
     evaluate: Evaluation
+    on_tensors: TensorEvaluation
     unrelated: Callable[[Samples], float]
     rim: bool = False
 
@@ -134,12 +137,17 @@ def cross_correlation(moved: Array, weights: Array, samples: Samples, derivative
 
 
 TERMS: dict[str, Term] = {
-    "mi": Term(histogram_evaluation(mutual_information_of), lambda samples: 0.0, True),
-    "nmi": Term(
-        histogram_evaluation(normalized_mutual_information_of), lambda samples: float(len(samples.fixed)), True
+    "mi": Term(
+        histogram_evaluation(mutual_information_of), terms_torch.mutual_information, lambda samples: 0.0, rim=True
     ),
-    "ncc": Term(cross_correlation, lambda samples: 0.0),
-    "ssd": Term(squared_difference, lambda samples: -samples.unrelated_difference()),
+    "nmi": Term(
+        histogram_evaluation(normalized_mutual_information_of),
+        terms_torch.normalized_mutual_information,
+        lambda samples: float(len(samples.fixed)),
+        rim=True,
+    ),
+    "ncc": Term(cross_correlation, terms_torch.cross_correlation, lambda samples: 0.0),
+    "ssd": Term(squared_difference, terms_torch.squared_difference, lambda samples: -samples.unrelated_difference()),
 }
 
 

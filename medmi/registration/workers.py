@@ -1,4 +1,4 @@
-"""Threads that share out the compiled loops, which run without Python's lock."""
+"""Who works: the processor's threads, which share out the compiled loops without Python's lock, or another device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
+
+import torch
+
+CPU = torch.device("cpu")
+# Kinds of devices that the compiled loops run on.
+COMPILED = frozenset({"cpu"})
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

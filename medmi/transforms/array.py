@@ -45,6 +45,7 @@ class Register(InvertibleTransform):
         seed: of the points that are drawn.
         on_failure: ``raise`` a :class:`RegistrationFailedError`, or ``identity``: warn and leave the image where its
             header says it lies. Either way the status is in the moved image's ``meta["registration_status"]``.
+        device: where poses are compared; see :func:`medmi.register`. The moved image is where the moving one is.
 
     >>> grid = Grid((24, 20), torch.eye(3))
     >>> blob = torch.exp(-(grid.points() - torch.tensor([11.0, 9.0])).square().sum(-1) / 20)
@@ -64,12 +65,14 @@ class Register(InvertibleTransform):
         preset: str | pathlib.Path | None = None,
         seed: int = 0,
         on_failure: str = "raise",
+        device: str | torch.device | None = None,
     ) -> None:
         self.transform = transform
         self.similarity = similarity
         self.initial = initial
         self.preset = preset
         self.seed = seed
+        self.device = device
         self.on_failure = choose(on_failure, ON_FAILURE, "on_failure")
 
     def __call__(  # type: ignore[override]
@@ -115,6 +118,7 @@ class Register(InvertibleTransform):
             moving_mask=moving_mask,
             initial=self.initial,
             preset=self.preset,
+            device=self.device,
             seed=self.seed,
         )
 

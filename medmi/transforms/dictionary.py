@@ -47,6 +47,7 @@ class Registerd(MapTransform, InvertibleTransform):
         preset: size of the solver, and the similarity where none is named.
         seed: of the points that are drawn.
         on_failure: ``raise`` or ``identity``.
+        device: where poses are compared.
         allow_missing_keys: whether items without both images pass untouched.
 
     Raises:
@@ -67,13 +68,14 @@ class Registerd(MapTransform, InvertibleTransform):
         preset: str | pathlib.Path | None = None,
         seed: int = 0,
         on_failure: str = "raise",
+        device: str | torch.device | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.moved_key, self.transform_key = moved_key, transform_key
         self.mask_keys = (None, None) if mask_keys is None else ensure_tuple(mask_keys)
         self._check_keys()
-        self.registration = Register(transform, similarity, initial, preset, seed, on_failure)
+        self.registration = Register(transform, similarity, initial, preset, seed, on_failure, device)
 
     def _check_keys(self) -> None:
         if len(self.keys) != 2 or self.keys[0] == self.keys[1]:

@@ -85,8 +85,8 @@ def test_the_threads_of_torch_are_as_before(pairs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"device": "cuda"}, "device: cuda is not supported by the solver; leave it out or pass cpu"),
-        ({"device": torch.device("cuda:0")}, "device: cuda:0 is not supported"),
+        ({"device": "cuda:99"}, "device: cuda:99 cannot be used here"),
+        ({"device": torch.device("mps")}, "device: mps came; choose cpu or cuda"),
         ({"threads": 0}, "threads: got 0"),
         ({"seed": -1}, "seed: got -1"),
         ({"transform": "rigd"}, "did you mean 'rigid'"),

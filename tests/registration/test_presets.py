@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 
 from medmi import InputError, apply, register
-from medmi.registration.inputs import as_term
+from medmi.registration.inputs import as_device, as_term
 from medmi.registration.presets import PRESETS, Preset, as_preset, read_preset
 from medmi.registration.schedule import Plan
 from medmi.simulation.noise import gaussian_blur
@@ -45,7 +45,7 @@ def test_none_and_names():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_names_a_similarity_there_is(name):
-    as_term(PRESETS[name].similarity)
+    as_term(PRESETS[name].similarity, as_device(None))
 
 
 def test_a_file_holds_all_or_some(tmp_path):

@@ -109,7 +109,9 @@ def test_progress_on_a_terminal_or_not_writes_nothing_to_stdout(capsys):
         ({"transform": "homography"}, "transform: homography is 2D only"),
         ({"similarity": "mutual"}, "similarity: unknown value 'mutual'. One of: mi, nmi"),
         ({"preset": "quick"}, "preset: unknown value 'quick'. One of: default, fast, accurate"),
-        ({"device": "cuda"}, "device: cuda is not supported by the solver"),
+        ({"device": "mps"}, "device: mps came; choose cpu or cuda"),
+        ({"device": "gpu"}, r"device: gpu cannot be used here \(.*cpu.*\); leave it out or pass cpu"),
+        ({"device": "cuda:99"}, r"device: cuda:99 cannot be used here \(.*\); leave it out or pass cpu"),
         ({"threads": 0}, "threads: got 0; at least 1 is asked"),
     ],
 )

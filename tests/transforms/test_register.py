@@ -13,7 +13,7 @@ from monai.transforms import LazyTransform, Randomizable
 
 from medmi import register
 from medmi.io import to_sitk
-from medmi.transforms import Register, RegistrationFailedError, array
+from medmi.transforms import Register, Registerd, RegistrationFailedError, array
 from medmi.validation import InputError
 from tests.transforms.making import OPTIONS, itk_affine, itk_resampled, motion_error, pair, share_equal
 
@@ -204,3 +204,13 @@ def test_without_tracing_or_metadata():
 
 def test_neither_lazy_nor_random():
     assert not isinstance(Register(), LazyTransform | Randomizable)
+
+
+@pytest.mark.parametrize("call", ["array", "dictionary"])
+def test_the_device_reaches_the_solver(call):
+    fixed, moving = pair(2)
+    with pytest.raises(InputError, match="device: cuda:99 cannot be used here"):
+        if call == "array":
+            Register(device="cuda:99")(fixed, moving)
+        else:
+            Registerd(device="cuda:99")({"fixed": fixed, "moving": moving})
