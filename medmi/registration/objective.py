@@ -1,8 +1,8 @@
 """The objective at one pyramid level: poses in, scores and their derivatives out; the whole volume is never touched.
 
 A *pose* is a 4x4 matrix from centred fixed world (mm minus the solver's centre) to moving world. *Overlap* is the share of the drawn
-points that fall inside the moving image. *Excess* is the similarity above that of unrelated images. *Merit* ranks poses: the excess
-times the overlap, so that no pose wins by moving a difficult part out of sight.
+points that fall inside the moving image. *Excess* is the similarity above that of unrelated images. *Merit* ranks poses: the
+information of a point times the overlap, so that no pose wins by moving a difficult part out of sight.
 
 *Value* is what is climbed: the excess times the share of points that are not lost over a *background rim*. Where the moving image ends in
 background, the body has ended before, and a point that leaves there takes with it what the image does tell about it: of
@@ -83,7 +83,8 @@ class Objective:
             kernels_cpu.climb_rim(moved, self.rim, factors, derivatives)
             kernels_cpu.project(derivatives, slopes, matrices, self.points, out)
             out = self.to_index.T @ out
-        return similarity, left, excess * left, excess * (1 - missing), out
+        merit = self.term.information(similarity, self.samples) * left
+        return similarity, left, merit, excess * (1 - missing), out
 
     @cached_property
     def rim(self) -> Array:

@@ -69,12 +69,13 @@ class TorchObjective:
         with torch.inference_mode(False), torch.set_grad_enabled(gradient), torch.autocast(kind, enabled=False):
             matrices = torch.from_numpy(self.twin.to_index @ poses).to(self.at.device)
             rows = self._scores(matrices.requires_grad_(gradient))
-            slopes = torch.autograd.grad(rows[3].sum(), matrices)[0] if gradient else torch.zeros_like(matrices)
-        similarity, left, merit, value = rows.detach().cpu().numpy()
+            slopes = torch.autograd.grad(rows[2].sum(), matrices)[0] if gradient else torch.zeros_like(matrices)
+        similarity, left, value = rows.detach().cpu().numpy()
+        merit = self.twin.term.information(similarity, self.twin.samples) * left
         return similarity, left, merit, value, self.twin.to_index.T @ slopes.cpu().numpy()
 
     def _scores(self, matrices: Tensor) -> Tensor:
-        """Similarity, overlap, merit and value at ``matrices (B, 4, 4)`` from points to moving index, ``(4, B)``."""
+        """Similarity, overlap and value at ``matrices (B, 4, 4)`` from points to moving index, ``(3, B)``."""
         moved, weights = sampled(self.moving, matrices, self.at)
         background = (moved < self.rim[:, None, None]).all(0)
         missing = ((1 - weights) * background).mean(-1, dtype=torch.float64)
@@ -82,7 +83,7 @@ class TorchObjective:
         left = weights.mean(-1, dtype=torch.float64)
         similarity = self.twin.term.on_tensors(moved, weights, self.samples)
         excess = similarity - self.twin.term.unrelated(self.twin.samples)
-        return torch.stack([similarity, left, excess * left, excess * (1 - missing)])
+        return torch.stack([similarity, left, excess * (1 - missing)])
 
 
 def torch_objective(twin: Objective, moving: TensorVolume) -> TorchObjective:

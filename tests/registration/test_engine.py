@@ -156,7 +156,12 @@ def test_a_similarity_that_is_not_finite_fails():
         return np.full(len(weights), np.nan), np.full(shape, np.nan, np.float32)
 
     problem = smooth_problem(torch.eye(4, dtype=torch.float64))
-    solution = solve(problem, request(term=Term(broken, TERMS["mi"].on_tensors, lambda samples: 0.0), start="identity"))
+    solution = solve(
+        problem,
+        request(
+            term=Term(broken, TERMS["mi"].on_tensors, lambda samples: 0.0, TERMS["mi"].information), start="identity"
+        ),
+    )
     assert solution.status.startswith("failed: the similarity is not finite")
     torch.testing.assert_close(solution.transform.matrix, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
 

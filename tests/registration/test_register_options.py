@@ -47,6 +47,15 @@ def test_a_named_start_is_taken_at_its_word():
     assert error(register(fixed, moving, initial="identity").transform.matrix, half) > 5
 
 
+@pytest.mark.parametrize("similarity", ["ncc", "ssd"])
+@pytest.mark.parametrize(("d", "family"), [(2, "similarity"), (2, "affine"), (3, "affine")])
+def test_a_search_over_sizes_does_not_fall_for_a_fair_fit_of_more_points(similarity, d, family):
+    for seed in (0, 2, 3):
+        fixed, moving = pair(truth(family, d), "same", seed)
+        found = register(fixed, moving, family, similarity).transform.matrix
+        assert error(found, truth(family, d)) < 0.3
+
+
 def test_a_transform_starts_the_solver_in_any_form(tmp_path):
     near = LinearTransform(torch.from_numpy(truth("translation", 3) @ RIGID), "rigid")
     write_transform(near, tmp_path / "near.tfm")

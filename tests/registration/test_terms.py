@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from scipy.stats import pearsonr
+from scipy.stats import norm, pearsonr
 
 from medmi.registration.terms import TERMS, Samples, for_sizes, mutual_information_of, normalized_mutual_information_of
 from tests.oracles.dense_histogram import entropy, joint_counts, mutual_information
@@ -183,6 +183,37 @@ def test_unrelated_values_are_what_images_without_relation_score():
         "ncc": 0.0,
         "ssd": -2.5,
     }
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_information_is_that_of_normal_values(channels):
+    samples = dataclasses.replace(samples_of(noise(10, channels)), unrelated_difference=lambda: 2.0)
+
+    def told(name: str, *values: float) -> np.ndarray:
+        return TERMS[name].information(np.array(values), samples)
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=100_000)
+    y = 0.8 * x + 0.6 * rng.normal(size=len(x))
+    cells = np.histogram2d(x, y, 64)[0] / len(x)
+    assert told("ncc", 0.8 * channels)[0] / channels == pytest.approx(mutual_information(cells), rel=0.05)
+    np.testing.assert_allclose(told("ncc", -0.5 * channels, 0.0), [-told("ncc", 0.5 * channels)[0], 0])
+    # Entropies of normal values: half the logarithm of the variance, and a constant.
+    np.testing.assert_allclose(
+        told("ssd", -0.5, -2.0, -8.0),
+        norm(0, 2**0.5).entropy() - norm(0, [0.5**0.5, 2**0.5, 8**0.5]).entropy(),
+        atol=1e-12,
+    )
+    np.testing.assert_array_equal(told("mi", 0.3), [0.3])
+    np.testing.assert_allclose(told("nmi", channels + 0.25), [0.25])
+
+
+@pytest.mark.parametrize("name", ["ncc", "ssd"])
+def test_information_of_equal_images_is_finite_and_the_most(name):
+    samples = dataclasses.replace(samples_of(noise(10)), unrelated_difference=lambda: 2.0)
+    best = {"ncc": [1.0, 0.9], "ssd": [-0.0, -0.2]}[name]
+    equal, near = TERMS[name].information(np.array(best), samples)
+    assert near < equal < np.log(BINS) + 1
 
 
 def test_only_families_of_one_size_are_drawn_by_the_rim():
