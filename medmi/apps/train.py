@@ -165,6 +165,7 @@ def build_training(
     drawn = known
     if unregistered:
         drawn = PartlyKnownPairs(known, maker(config, unregistered, True), schedule.known_share)
+        # Of a seed of their own, as are those of the validation: pair number n is another one here.
         registered = registered and rolling(config, known, schedule.seed + 2)
     stream = PairBatches(
         rolling(config, drawn, schedule.seed), pairs,
