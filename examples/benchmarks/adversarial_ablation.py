@@ -74,6 +74,9 @@ ROWS: dict[str, tuple[str, Change]] = {
     ),
     "wgan, twice the samples": ("wgan", schedule(epochs=EPOCHS * 2)),
     "wgan, every simulation drawn 96 times": ("wgan", schedule(reuse=96)),
+    # At 1 the adversarial gradient is a thirtieth of the supervised one.
+    "both, adversarial 100": ("wgan_supervised", options(adversarial_weight=100.0)),
+    "both, adversarial 30": ("wgan_supervised", options(adversarial_weight=30.0)),
     "both, adversarial 1": ("wgan_supervised", options()),
     "both, adversarial 0.1": ("wgan_supervised", options(adversarial_weight=0.1)),
     "both, adversarial 0.01": ("wgan_supervised", options(adversarial_weight=0.01)),
@@ -91,11 +94,12 @@ ROWS: dict[str, tuple[str, Change]] = {
     "mine": ("mine", options()),
     "few (3), supervised": ("supervised", few(3, False)),
     "few (3), supervised, four times the samples": ("supervised", few(3, False, schedule(epochs=EPOCHS * 4))),
-    "few (3), both, others left out": ("wgan_supervised", few(3, False)),
-    "few (3), both": ("wgan_supervised", few(3, True)),
+    "few (3), both, adversarial 1, others left out": ("wgan_supervised", few(3, False)),
+    "few (3), both, adversarial 1": ("wgan_supervised", few(3, True)),
+    "few (3), both, adversarial 30": ("wgan_supervised", few(3, True, options(adversarial_weight=30.0))),
     "few (3), wgan": ("wgan", few(3, True)),
     "few (1), supervised, four times the samples": ("supervised", few(1, False, schedule(epochs=EPOCHS * 4))),
-    "few (1), both": ("wgan_supervised", few(1, True)),
+    "few (1), both, adversarial 30": ("wgan_supervised", few(1, True, options(adversarial_weight=30.0))),
 }
 
 
