@@ -41,7 +41,8 @@ SIZES = {
     24: Architecture(3, 24, 6.0, design="modern", channels=128, stages=2, pool=2),
     40: Architecture(3, 40, 4.0, design="modern", channels=128, pool=1),
 }
-# Without a discriminator rates are twice as high; MINE's own critic learns with the generator.
+# Without a discriminator, or with the truth beside it, rates and batches are twice as large; MINE's own critic learns
+# with the generator.
 ALONE = AdversarialOptions(adversarial_weight=0.0, reconstruction_weight=1.0, second_pass=0.5)
 METHODS: dict[str, tuple[AdversarialOptions, str, float]] = {
     "supervised": (ALONE, "supervised", 1e-3),
@@ -50,7 +51,7 @@ METHODS: dict[str, tuple[AdversarialOptions, str, float]] = {
     "mi": (ALONE, "mi", 1e-3),
     "lmi": (ALONE, "lmi", 1e-3),
     "mine": (ALONE, "mine", 1e-3),
-    "wgan_supervised": (AdversarialOptions("wgan", reconstruction_weight=0.1, second_pass=0.5), "supervised", 5e-4),
+    "wgan_supervised": (AdversarialOptions("wgan", reconstruction_weight=1.0, second_pass=0.5), "supervised", 1e-3),
 }
 PASSES = 3
 SEEDS = {"test": 1000, "validation": 2000}
@@ -62,12 +63,12 @@ ALIKE, STRAIN = 768, 0.3
 def config_of(method: str, size: int, epochs: int, names: dict[str, list[str]]) -> TrainingConfig:
     """The configuration of a method."""
     options, reconstruction, rate = METHODS[method]
-    flat, alone = SIZES[size].spatial_dims == 2, options.adversarial_weight == 0
+    flat, blind = SIZES[size].spatial_dims == 2, reconstruction == "none"
     files = {part: tuple(PairFiles(name) for name in names[part]) for part in ("train", "validation")}
     data = DataConfig(**files, simulate="ultrasound", modalities=("T1", "simulated US"), slices=flat)
     schedule = ScheduleConfig(
-        epochs=epochs, batch_size=32 if alone else 16, generator_rate=rate,
-        warm_steps=200 if alone else 400, buffer=512 if flat else 256, reuse=12 if flat else 32,
+        epochs=epochs, batch_size=16 if blind else 32, generator_rate=rate,
+        warm_steps=400 if blind else 200, buffer=512 if flat else 256, reuse=12 if flat else 32,
         alike=0 if flat else ALIKE, validation_pairs=256 if flat else 96,
     )  # fmt: skip
     views = Views(15.0, 10.0, 0.3, True, 0.0 if flat else STRAIN)

@@ -1,9 +1,11 @@
 """What matters in training a registration network on slices of 32 x 32 voxels: one change at a time, on real patients.
 
-    MEDMI_TEST_DATA=... python examples/benchmarks/adversarial_ablation.py -o DIR [--rows wgan ...]
+    MEDMI_TEST_DATA=... python examples/benchmarks/adversarial_ablation.py -o DIR [--rows wgan ...] [--seeds 0 1 2]
 
 MR to simulated ultrasound as in ``adversarial.py``, whose split by patient and settings it takes. Errors are those of the
-test patients after two passes; each training is of the same seed. Rows that see true transforms say ``supervised``.
+test patients after two passes. Rows that see true transforms say ``supervised``; ``both`` is a supervised and an
+adversarial loss in one training, of the same batches and rates as the supervised one. Of *few* patients the truth and
+the registered examples are known; which ones, goes by the seed. Other patients take part by the adversarial loss alone.
 """
 
 from __future__ import annotations
@@ -22,7 +24,6 @@ from medmi.apps.config import PairFiles, TrainingConfig
 from medmi.apps.train import build_training, patients, run_training, validation_batches
 from medmi.engines import Checkpoints, pose_errors_mm
 from medmi.networks.registration_predictor import RegistrationPredictor
-from medmi.simulation.sources import Source
 
 SIZE, EPOCHS, PASSES, PAIRS = 32, 6, 2, 256
 Change = Callable[[TrainingConfig], TrainingConfig]
@@ -49,6 +50,18 @@ def critics(count: int) -> Change:
     return lambda config: options(n_critic=count)(schedule(batch_size=count * config.schedule.batch_size)(config))
 
 
+def few(count: int, others: bool, then: Change = lambda config: config) -> Change:
+    """So many patients registered, spread over all; the others unregistered or left out."""
+
+    def change(config: TrainingConfig) -> TrainingConfig:
+        train = config.data.train
+        known = train[config.schedule.seed % 6 :: 6][:count]
+        train = tuple(replace(files, registered=files in known) for files in train if others or files in known)
+        return then(replace(config, data=replace(config.data, train=train)))
+
+    return change
+
+
 # Method and change of each row.
 ROWS: dict[str, tuple[str, Change]] = {
     "wgan": ("wgan", options()),
@@ -61,49 +74,84 @@ ROWS: dict[str, tuple[str, Change]] = {
     ),
     "wgan, twice the samples": ("wgan", schedule(epochs=EPOCHS * 2)),
     "wgan, every simulation drawn 96 times": ("wgan", schedule(reuse=96)),
-    "wgan + 0.1 supervised": ("wgan_supervised", options()),
-    "wgan + 1.0 supervised": ("wgan_supervised", options(reconstruction_weight=1.0)),
+    # At 1 the adversarial gradient is a thirtieth of the supervised one.
+    "both, adversarial 100": ("wgan_supervised", options(adversarial_weight=100.0)),
+    "both, adversarial 30": ("wgan_supervised", options(adversarial_weight=30.0)),
+    "both, adversarial 1": ("wgan_supervised", options()),
+    "both, adversarial 0.1": ("wgan_supervised", options(adversarial_weight=0.1)),
+    "both, adversarial 0.01": ("wgan_supervised", options(adversarial_weight=0.01)),
+    "both, gan 1": ("wgan_supervised", options(game="gan_log_d", penalty=1.0)),
+    "both, gan 0.1": ("wgan_supervised", options(game="gan_log_d", penalty=1.0, adversarial_weight=0.1)),
     "supervised": ("supervised", options()),
     "supervised, no instance norm": ("supervised", network(instance_norm=False)),
     "supervised, half the samples": ("supervised", schedule(epochs=EPOCHS // 2)),
     "supervised, twice the samples": ("supervised", schedule(epochs=EPOCHS * 2)),
+    "supervised, four times the samples": ("supervised", schedule(epochs=EPOCHS * 4)),
     "supervised, every simulation drawn 96 times": ("supervised", schedule(reuse=96)),
     "gan": ("gan", options()),
     "mutual information": ("mi", options()),
     "linearised mutual information": ("lmi", options()),
     "mine": ("mine", options()),
+    "few (3), supervised": ("supervised", few(3, False)),
+    "few (3), supervised, four times the samples": ("supervised", few(3, False, schedule(epochs=EPOCHS * 4))),
+    "few (3), both, adversarial 1, others left out": ("wgan_supervised", few(3, False)),
+    "few (3), both, adversarial 1": ("wgan_supervised", few(3, True)),
+    "few (3), both, adversarial 30": ("wgan_supervised", few(3, True, options(adversarial_weight=30.0))),
+    "few (3), wgan": ("wgan", few(3, True)),
+    "few (1), supervised, four times the samples": ("supervised", few(1, False, schedule(epochs=EPOCHS * 4))),
+    "few (1), both, adversarial 30": ("wgan_supervised", few(1, True, options(adversarial_weight=30.0))),
 }
 
 
+def seeded(config: TrainingConfig, seed: int) -> TrainingConfig:
+    """Of another seed."""
+    return replace(
+        config, schedule=replace(config.schedule, seed=seed), adversarial=replace(config.adversarial, seed=seed)
+    )
+
+
 def measured(
-    config: TrainingConfig, sources: dict[str, list[Source]], folder: pathlib.Path
+    config: TrainingConfig, tests: tuple[PairFiles, ...], base: pathlib.Path, folder: pathlib.Path
 ) -> tuple[torch.Tensor, float]:
     """Errors in mm of the best network after the passes, and the seconds of its training."""
-    training, began = build_training(config, sources["train"], sources["validation"]), time.process_time()
+    data = config.data
+    known, validation, others = (
+        patients(config, part, base) if part else [] for part in (data.registered, data.validation, data.unregistered)
+    )
+    training, began = build_training(config, known, validation, others), time.process_time()
     run_training(training, Checkpoints(folder, every=100))
     seconds = time.process_time() - began
     generator = RegistrationPredictor.load(folder / "network.pt").generator
-    tests = replace(config, schedule=replace(config.schedule, validation_pairs=PAIRS, seed=SEEDS["test"]))
+    of_tests = replace(config, schedule=replace(config.schedule, validation_pairs=PAIRS, seed=SEEDS["test"]))
     grids = (config.network.grid, config.network.source_grid)
-    return pose_errors_mm(generator, validation_batches(tests, sources["test"]), grids, PASSES)[-1], seconds
+    batches = validation_batches(of_tests, patients(config, tests, base))
+    return pose_errors_mm(generator, batches, grids, PASSES)[-1], seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("-o", "--out", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = pathlib.Path(os.environ["MEDMI_TEST_DATA"]) / "ct-mr-pet"
     names = image_files(folder)
-    first = config_of("wgan", SIZE, EPOCHS, names)
-    sources = {part: patients(first, tuple(map(PairFiles, names[part])), folder) for part in names}
+    tests = tuple(map(PairFiles, names["test"]))
     print("| training | mean mm | median | under 5 mm | CPU |\n|---|---|---|---|---|", flush=True)
     for name in arguments.rows:
         method, change = ROWS[name]
-        config = change(config_of(method, SIZE, EPOCHS, names))
-        errors, seconds = measured(config, sources, arguments.out / name.replace(" ", "_"))
-        print(f"{row(name, errors)} {seconds:.0f} s |", flush=True)
+        found = []
+        for seed in arguments.seeds:
+            config = change(seeded(config_of(method, SIZE, EPOCHS, names), seed))
+            place = arguments.out / f"{name.replace(' ', '_')}_{seed}"
+            errors, seconds = measured(config, tests, folder, place)
+            print(f"{row(f'{name}, seed {seed}', errors)} {seconds:.0f} s |", flush=True)
+            found.append(float(errors.mean()))
+        if len(found) > 1:
+            print(
+                f"| {name}, {len(found)} seeds | {sum(found) / len(found):.2f} ({min(found):.2f} to {max(found):.2f}) |"
+            )
 
 
 if __name__ == "__main__":

@@ -36,10 +36,13 @@ class PairFiles:
     Attributes:
         fixed: an image file.
         moving: the other modality; None where it is simulated.
+        registered: whether they really are aligned. Of a patient whose images are not, pairs are never registered
+            examples and no truth is known: they play against the discriminator alone.
     """
 
     fixed: str
     moving: str | None = None
+    registered: bool = True
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class DataConfig:
         crop: for the simulation, the most that is cut off each side of an image, a share.
 
     Raises:
-        InputError: no patients, a missing moving image, or one that the simulation would never read.
+        InputError: no patients, none of them registered, validation patients who are not, a missing moving image, or
+            one that the simulation would never read.
     """
 
     train: tuple[PairFiles, ...]
@@ -75,9 +79,24 @@ class DataConfig:
                 if simulated == (files.moving is not None):
                     reason = "is missing" if files.moving is None else "would not be read, as simulate is given"
                     raise InputError(f"{name}[{number}]: the moving image {reason}; fixed is {files.fixed}")
+        if not self.registered:
+            raise InputError("train: no registered patient came; at least one is asked, as an example")
+        for number, files in enumerate(self.validation):
+            if not files.registered:
+                raise InputError(f"validation[{number}]: registered: false came; errors need patients who are")
         shared = {files.fixed for files in self.train} & {files.fixed for files in self.validation}
         if shared:
             raise InputError(f"validation: {min(shared)} is trained on too; keep every patient in one of the two")
+
+    @property
+    def registered(self) -> tuple[PairFiles, ...]:
+        """Patients to train on whose images are aligned."""
+        return tuple(files for files in self.train if files.registered)
+
+    @property
+    def unregistered(self) -> tuple[PairFiles, ...]:
+        """Patients to train on whose images are not."""
+        return tuple(files for files in self.train if not files.registered)
 
 
 @dataclass(frozen=True)
@@ -91,6 +110,7 @@ class ScheduleConfig:
         warm_steps: over which the generator's rate rises, before both fall as a cosine; the discriminator starts at its
             highest and so leads.
         buffer, reuse: simulated pairs kept at a time, and how often each is drawn.
+        known_share: of the pairs, where some patients are not registered, that come from those who are.
         alike: so many pairs, before all others, show the fixed image twice; see :class:`medmi.engines.RollingPairs`.
         validation_pairs: of the validation patients.
         patience: epochs without a lower error before training ends; None: never.
@@ -111,6 +131,7 @@ class ScheduleConfig:
     warm_steps: int = 200
     buffer: int = 512
     reuse: int = 12
+    known_share: float = 0.5
     alike: int = 0
     validation_pairs: int = 128
     patience: int | None = None
@@ -124,6 +145,8 @@ class ScheduleConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: {getattr(self, name)} came; at least 1 is asked")
+        if not 0 < self.known_share <= 1:
+            raise InputError(f"known_share: {self.known_share} came; a share above 0 and up to 1 is asked")
         if self.alike < 0:
             raise InputError(f"alike: {self.alike} came; at least 0 is asked")
         if self.patience is not None and self.patience < 1:
@@ -161,6 +184,11 @@ class TrainingConfig:
             raise InputError(
                 f"reconstruction: {self.reconstruction!r} came with adversarial.reconstruction_weight {weight}; "
                 "give both or neither"
+            )
+        if self.data.unregistered and self.reconstruction == "supervised" and not self.adversarial.adversarial_weight:
+            raise InputError(
+                f"train: {self.data.unregistered[0].fixed} came with registered: false and the supervised loss alone, "
+                "which learns nothing from it; leave it out or set adversarial.adversarial_weight"
             )
         if self.schedule.batch_size % self.adversarial.n_critic:
             raise InputError(

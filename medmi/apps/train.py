@@ -7,7 +7,7 @@ The folder of the results holds ``network.pt`` (the network of the least validat
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -35,7 +35,7 @@ from medmi.engines.reconstruction import Reconstruction, reconstruction_loss
 from medmi.grid import Grid
 from medmi.io import read_image
 from medmi.networks.registration_predictor import RegistrationPredictor
-from medmi.simulation.makers import PairMaker, StoredPairs, UltrasoundPairs
+from medmi.simulation.makers import PairMaker, PartlyKnownPairs, StoredPairs, UltrasoundPairs
 from medmi.simulation.pairs import TrainingPairs
 from medmi.simulation.sources import Source, centred_grid, slices_of, source_of
 from medmi.simulation.views import Views
@@ -88,9 +88,8 @@ def train_files(
     if checkpoints.path.exists() != resume:
         hint = "holds a training; resume it with --resume or choose another folder"
         raise InputError(f"{folder}: {'no checkpoint.pt to resume from' if resume else hint}")
-    training = build_training(
-        config, patients(config, config.data.train, base), patients(config, config.data.validation, base)
-    )
+    parts = (config.data.registered, config.data.validation, config.data.unregistered)
+    training = build_training(config, *(patients(config, part, base) if part else [] for part in parts))
     if resume:
         load_checkpoint(training.trainer, checkpoints.path)
     run_training(training, checkpoints, progress)
@@ -152,14 +151,25 @@ def run_training(training: Training, checkpoints: Checkpoints, progress: Callabl
     checkpoints.run(trainer)
 
 
-def build_training(config: TrainingConfig, train: list[Source], validation: list[Source]) -> Training:
-    """Networks, batches and trainer of a configuration, on sources of its fine grid."""
+def build_training(
+    config: TrainingConfig, train: list[Source], validation: list[Source], unregistered: Sequence[Source] = ()
+) -> Training:
+    """Networks, batches and trainer of a configuration, on sources of its fine grid.
+
+    ``unregistered`` are further sources to train on, whose images are not aligned.
+    """
     network, schedule = config.network, config.schedule
     pairs = TrainingPairs(network.grid, network.source_grid, network.transform, config.motion, config.views)
-    adversarial = config.adversarial.adversarial_weight > 0
+    known = maker(config, train, True)
+    registered: RollingPairs | bool = config.adversarial.adversarial_weight > 0
+    drawn = known
+    if unregistered:
+        drawn = PartlyKnownPairs(known, maker(config, unregistered, True), schedule.known_share)
+        # Of a seed of their own, as are those of the validation: pair number n is another one here.
+        registered = registered and rolling(config, known, schedule.seed + 2)
     stream = PairBatches(
-        RollingPairs(maker(config, train, True), schedule.buffer, schedule.reuse, schedule.seed, schedule.alike),
-        pairs, schedule.batch_size, schedule.steps_per_epoch, schedule.seed, registered=adversarial,
+        rolling(config, drawn, schedule.seed), pairs,
+        schedule.batch_size, schedule.steps_per_epoch, schedule.seed, registered,
     )  # fmt: skip
     both, reconstruction = players(config)
     trainer = AdversarialRegistrationTrainer(
@@ -167,6 +177,12 @@ def build_training(config: TrainingConfig, train: list[Source], validation: list
         reconstruction.loss, source_grid=network.source_grid,
     )  # fmt: skip
     return Training(config, trainer, validation_batches(config, validation))
+
+
+def rolling(config: TrainingConfig, pairs: PairMaker, seed: int) -> RollingPairs:
+    """The buffer of pairs to train on."""
+    schedule = config.schedule
+    return RollingPairs(pairs, schedule.buffer, schedule.reuse, seed, schedule.alike)
 
 
 def validation_batches(config: TrainingConfig, sources: list[Source], covers: bool = False) -> list[dict[str, Tensor]]:
@@ -183,7 +199,7 @@ def validation_batches(config: TrainingConfig, sources: list[Source], covers: bo
     return [stream.batch(step) for step in range(-(-count // size))]
 
 
-def maker(config: TrainingConfig, sources: list[Source], augmented: bool, covers: bool = False) -> PairMaker:
+def maker(config: TrainingConfig, sources: Sequence[Source], augmented: bool, covers: bool = False) -> PairMaker:
     """What makes aligned pairs of the sources."""
     augmentation = config.augmentation if augmented else None
     network = config.network

@@ -37,27 +37,41 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a reconstruction loss sees: images ``(B, 1, *grid)``, the found and the true T ``(B, d + 1, d + 1)``."""
+    """What a reconstruction loss sees: images ``(B, 1, *grid)``, the found and the true T ``(B, d + 1, d + 1)``.
+
+    ``known`` ``(B,)`` is 1 where there is a truth and 0 where it is NaN; None: all are known.
+    """
 
     fixed: Tensor
     moved: Tensor
     matrix: Tensor
     truth: Tensor
+    known: Tensor | None = None
 
 
 def supervised_loss(grid: Grid) -> Callable[[Prediction], Tensor]:
     """Mean distance in mm between where the found and the true T send a box's corners: a reconstruction loss.
 
     The box is half as long as the grid along each axis and has the same middle: its corners are about as far out as
-    what images show, so that turns and shifts weigh as they do in the error over the foreground.
+    what images show, so that turns and shifts weigh as they do in the error over the foreground. Of a batch whose
+    truths are known in part the mean runs over the known samples of all ranks, and is zero where there are none.
     """
     box = (grid.corners + grid.centre) / 2
     corners = torch.cat([box, torch.ones(len(box), 1, dtype=torch.float64)], 1)
 
-    def loss(prediction: Prediction) -> Tensor:
-        ends = [m @ corners.to(m.device).mT for m in (prediction.matrix, prediction.truth.to(prediction.matrix))]
+    def distances(matrix: Tensor, truth: Tensor) -> Tensor:
+        ends = [m @ corners.to(m.device).mT for m in (matrix, truth.to(matrix))]
         found, true = (end[:, :-1] / end[:, -1:] for end in ends)
-        return ((found - true).square().sum(1) + 1e-12).sqrt().mean()
+        return ((found - true).square().sum(1) + 1e-12).sqrt()
+
+    def loss(prediction: Prediction) -> Tensor:
+        matrix, truth, known = prediction.matrix, prediction.truth, prediction.known
+        if known is None:
+            return distances(matrix, truth).mean()
+        # A NaN would reach the gradient even where it weighs nothing.
+        truth = torch.where(known[:, None, None] > 0, truth.to(matrix), matrix.detach())
+        weight = known.to(matrix) / averaged(known.to(matrix).mean()).clamp_min(1e-6)
+        return (weight[:, None] * distances(matrix, truth)).mean()
 
     return loss
 
@@ -149,6 +163,7 @@ def split(batch: Mapping[str, Tensor], parts: int, device: torch.device, adversa
     if size % parts:
         raise InputError(f"batch: {size} samples came; a multiple of n_critic={parts} is asked")
     # Neighbours stay together, so that the parts hold the same samples at any number of ranks.
+    keys += [key for key in ("known",) if key in batch]
     chunks = {key: batch[key].to(device).chunk(parts) for key in keys}
     return [{key: chunks[key][part] for key in keys} for part in range(parts)]
 
@@ -173,7 +188,7 @@ def predict(engine: AdversarialRegistrationTrainer, part: Mapping[str, Tensor]) 
     fixed = part["fixed"]
     matrix = engine.players.generator.matrix(fixed, part["moving"], engine.grid)
     moved = resample_replicated(part["source"], engine.source_grid, part["start"] @ matrix, engine.grid)
-    return Prediction(fixed, moved, matrix, part["truth"])
+    return Prediction(fixed, moved, matrix, part["truth"], part.get("known"))
 
 
 def discriminator_step(engine: AdversarialRegistrationTrainer, part: Mapping[str, Tensor], number: int) -> None:

@@ -4,7 +4,8 @@ A batch is a dictionary of explicit pairs: ``fixed`` and ``moving``, out of plac
 ``source`` and ``start``, the aligned moving image and the pose at which ``moving`` shows it, so that whoever moves it
 again resamples it once; ``registered_fixed`` and ``registered_moving``, in place. Images are ``(B, 1, *grid)``,
 sources ``(B, 1, *source)``, poses and truths ``(B, d + 1, d + 1)``. Where the aligned pairs hold covers (1 where an
-image shows something, else 0), so do batches: ``fixed_cover`` of ``fixed`` and ``source_cover`` of ``source``.
+image shows something, else 0), so do batches: ``fixed_cover`` of ``fixed`` and ``source_cover`` of ``source``. Where
+the aligned pairs say whether they are ``known``, so do batches, ``(B,)``; the truth of all others is NaN.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class PairBatches:
         batch_size: samples in a batch, over all ranks; with n_critic discriminator steps, a multiple of it.
         length: batches in an epoch.
         seed: of all draws.
-        registered: whether registered examples are made; training without a discriminator needs none.
+        registered: True: registered examples come from the same buffer; a buffer of their own, whose pairs are all
+            known; False: none are made, as training without a discriminator needs none.
 
     Raises:
         InputError: a count under 1, or a batch size that the ranks cannot share evenly.
@@ -48,7 +50,7 @@ class PairBatches:
         batch_size: int,
         length: int,
         seed: int = 0,
-        registered: bool = True,
+        registered: RollingPairs | bool = True,
     ) -> None:
         for name, count in (("batch_size", batch_size), ("length", length)):
             if count < 1:
@@ -56,7 +58,8 @@ class PairBatches:
         ranks = rank_and_size()[1]
         if batch_size % ranks:
             raise InputError(f"batch_size: {batch_size} came; a multiple of the {ranks} ranks is asked")
-        self.aligned, self.pairs, self.registered = aligned, pairs, registered
+        self.aligned, self.pairs = aligned, pairs
+        self.registered = aligned if registered is True else registered or None
         self.batch_size, self.length, self.seed = batch_size, length, seed
         self.step = 0
 
@@ -78,7 +81,7 @@ class PairBatches:
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """This rank's part of batch number ``step``."""
-        drawn, poses = self._drawn(step, 0)
+        drawn, poses = self._drawn(self.aligned, step, 0)
         fixed, moving, shown = drawn["fixed"], drawn["moving"], self.pairs.shown
         batch = {
             "fixed": shown(fixed, poses.view),
@@ -87,21 +90,26 @@ class PairBatches:
             "start": poses.start,
             "truth": poses.truth,
         }
+        if "known" in drawn:
+            batch["known"] = drawn["known"]
+            # Blank, so that nothing downstream could learn from it.
+            batch["truth"] = torch.where(drawn["known"][:, None, None] > 0, poses.truth, torch.nan)
         if "fixed_cover" in drawn:
             batch["fixed_cover"] = self.pairs.covered(drawn["fixed_cover"], poses.view)
             batch["source_cover"] = drawn["moving_cover"]
-        if self.registered:
-            drawn, poses = self._drawn(step, 1)
+        if self.registered is not None:
+            drawn, poses = self._drawn(self.registered, step, 1)
             fixed, moving = drawn["fixed"], drawn["moving"]
             batch |= {"registered_fixed": shown(fixed, poses.view), "registered_moving": shown(moving, poses.view)}
         return batch
 
-    def _drawn(self, step: int, role: int) -> tuple[dict[str, Tensor], Poses]:
+    def _drawn(self, buffer: RollingPairs, step: int, role: int) -> tuple[dict[str, Tensor], Poses]:
         """This rank's aligned pairs and poses; the numbers are drawn for all ranks."""
         generator = generator_of(self.seed, step, role)
-        window = self.aligned.window(step * self.batch_size * (1 + self.registered))
+        shared = self.registered is self.aligned
+        window = buffer.window(step * self.batch_size * (1 + shared))
         numbers = torch.randint(window.start, window.stop, (self.batch_size,), generator=generator)
         rank, ranks = rank_and_size()
-        mine = [self.aligned.pair(int(number), window) for number in numbers[rank::ranks]]
+        mine = [buffer.pair(int(number), window) for number in numbers[rank::ranks]]
         drawn = {name: torch.stack([pair[name] for pair in mine]).float() for name in mine[0]}
         return drawn, self.pairs.poses(drawn["fixed"], generator, Share(rank, ranks))

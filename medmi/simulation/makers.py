@@ -1,8 +1,9 @@
-"""Makers of aligned training pairs: stored ones, or ultrasound simulated anew from each fixed image.
+"""Makers of aligned training pairs: stored ones, ultrasound simulated anew from each fixed image, or some whose place is unknown.
 
 Words: a *maker* gives one aligned pair ``{"fixed", "moving"}``, each ``(1, *source)``, for each generator it is called
 with, so that draw number n of a training can be made again alone. A *cover* is 1 where an image shows something and 0
-where its edge voxels or zeros go on beyond it.
+where its edge voxels or zeros go on beyond it. A pair is *known* where its images really are aligned; a pair that says
+nothing of it is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from medmi.simulation.sources import Source, block_means
 from medmi.simulation.ultrasound import simulate_ultrasound
 from medmi.validation import InputError
 
-__all__ = ["PairMaker", "StoredPairs", "UltrasoundPairs"]
+__all__ = ["PairMaker", "PartlyKnownPairs", "StoredPairs", "UltrasoundPairs"]
 
 PairMaker = Callable[[torch.Generator], Mapping[str, Tensor]]
 
@@ -126,6 +127,32 @@ class UltrasoundPairs:
         turn = 2 * math.pi * angle
         direction = (math.cos(turn), math.sin(turn), 0.0)[: self.grid.spatial_dims]
         return replace(self.probe, direction=direction, opening_deg=low + (high - low) * opening)
+
+
+@dataclass(frozen=True)
+class PartlyKnownPairs:
+    """Draws from one of two makers, and says by ``known`` ``()`` whether it is the first: 1 there, else 0.
+
+    Args:
+        known: of pairs whose images are aligned.
+        unknown: of pairs of which nobody knows how they lie to each other.
+        share: of draws that are known.
+
+    Raises:
+        InputError: a share that is not above 0 and up to 1.
+    """
+
+    known: PairMaker
+    unknown: PairMaker
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise InputError(f"share: {self.share!r} came; a share above 0 and up to 1 is asked")
+
+    def __call__(self, generator: torch.Generator) -> dict[str, Tensor]:
+        known = torch.rand((), generator=generator) < self.share
+        return {**(self.known if known else self.unknown)(generator), "known": known.float()}
 
 
 def check_sources(sources: Sequence[Source], pool: int) -> None:

@@ -40,6 +40,19 @@ def listed(tree: object) -> object:
     return [listed(value) for value in tree] if isinstance(tree, tuple) else tree
 
 
+PART = [*DATA["train"], {"fixed": "e", "moving": "f", "registered": False}]
+TRUTH_ALONE = {"adversarial_weight": 0.0, "reconstruction_weight": 1.0}
+
+
+def test_patients_may_be_unregistered():
+    config = parse_config(changed(data={**DATA, "train": PART}))
+    assert config.data.registered == (PairFiles("a.nii.gz", "b.nii.gz"),)
+    assert config.data.unregistered == (PairFiles("e", "f", registered=False),)
+    assert config.schedule.known_share == 0.5
+    # A similarity needs no truth: it may do without a discriminator.
+    parse_config(changed(data={**DATA, "train": PART}, adversarial=TRUTH_ALONE, reconstruction="mi"))
+
+
 @pytest.mark.parametrize(
     ("items", "message"),
     [
@@ -63,6 +76,8 @@ def listed(tree: object) -> object:
         ({"adversarial": {"reconstruction_weight": 1.0}}, r"reconstruction: 'none' came with .*1\.0"),
         ({"adversarial": {"n_critic": 3}}, "batch_size: 32 came; a multiple of n_critic=3"),
         ({"schedule": {"epochs": 0}}, "schedule: epochs: 0"),
+        ({"schedule": {"known_share": 0.0}}, r"schedule: known_share: 0\.0"),
+        ({"schedule": {"known_share": 1.5}}, r"schedule: known_share: 1\.5"),
         ({"schedule": {"alike": -1}}, "schedule: alike: -1"),
         ({"schedule": {"patience": 0}}, "schedule: patience: 0"),
         ({"schedule": {"generator_rate": 0.0}}, r"schedule: generator_rate: 0\.0"),
@@ -77,6 +92,12 @@ def listed(tree: object) -> object:
         ({"data": {**DATA, "validation": DATA["train"]}}, r"validation: a\.nii\.gz is trained on too"),
         ({"data": {**DATA, "train": [{"moving": "a"}]}}, r"data\.train\[0\]: fixed is missing"),
         ({"data": {"train": DATA["train"]}}, "data: validation is missing"),
+        ({"data": {**DATA, "train": PART[1:]}}, "data: train: no registered patient"),
+        ({"data": {"train": DATA["train"], "validation": PART[1:]}}, r"data: validation\[0\]: registered: false"),
+        (
+            {"data": {**DATA, "train": PART}, "adversarial": TRUTH_ALONE, "reconstruction": "supervised"},
+            "train: e came with registered: false and the supervised loss alone",
+        ),
     ],
 )
 def test_items_that_cannot_be_are_refused(items, message):

@@ -73,6 +73,27 @@ def test_alike_pairs_and_strains_are_for_training_alone(heads):
         assert all(torch.equal(batch[name], other[name]) for name in other)
 
 
+def test_patients_that_are_not_registered_are_no_examples(heads, tmp_path):
+    folder, data = heads
+    path = write_config(
+        folder, {**data, "train": [*data["train"], {"fixed": "fixed2.nii.gz", "moving": "moving1.nii.gz", "registered": False}]},
+        adversarial={"reconstruction_weight": 1.0}, reconstruction="supervised", schedule={"known_share": 0.25},
+    )  # fmt: skip
+    (folder / "fixed2.nii.gz").write_bytes((folder / data["validation"][0]["fixed"]).read_bytes())
+    config = read_config(path)
+    sources = [patients(config, part, folder) for part in (config.data.registered, config.data.unregistered)]
+    stream = build_training(config, sources[0], sources[0], sources[1]).trainer.batches
+    assert stream.aligned.maker.known == stream.registered.maker
+    assert [s.fixed.sum() for s in stream.registered.maker.sources] == [s.fixed.sum() for s in sources[0]]
+    batches = [stream.batch(step) for step in range(30)]
+    share = torch.cat([batch["known"] for batch in batches]).mean()
+    assert 0.05 < float(share) < 0.5
+    # Where all are registered, batches say nothing of it.
+    assert "known" not in build_training(config, sources[0], sources[0]).trainer.batches.batch(0)
+    outcome = run("train", path, "-o", tmp_path / "o", "--threads", 1, "--json")
+    assert outcome.code == 0 and outcome.json["status"] == "done", outcome.err
+
+
 def test_ctrl_c_saves_and_resuming_reaches_the_same_weights(heads, trained, tmp_path):
     folder, data = heads
     config, out = write_config(folder, data), tmp_path / "out"

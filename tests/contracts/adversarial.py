@@ -13,7 +13,7 @@ from medmi.engines.rolling import RollingPairs
 from medmi.grid import Grid
 from medmi.networks import ModernRegistrationDiscriminator, ModernRegistrationGenerator
 from medmi.simulation.augmentation import Augmentation
-from medmi.simulation.makers import StoredPairs
+from medmi.simulation.makers import PartlyKnownPairs, StoredPairs
 from medmi.simulation.pairs import Extent, TrainingPairs
 from medmi.simulation.sources import Source
 from medmi.simulation.views import Views
@@ -41,6 +41,13 @@ def aligned(count: int = 6, seed: int = 0, augmentation: Augmentation | None = N
 
 def batches(batch_size: int = 4, length: int = 3, count: int = 6, seed: int = 0) -> PairBatches:
     return PairBatches(aligned(count, seed, Augmentation()), PAIRS, batch_size, length, seed)
+
+
+def partly_known(batch_size: int = 4, length: int = 3) -> PairBatches:
+    """Batches of which about half the pairs are known, and registered examples of the known patients."""
+    known, unknown = StoredPairs(blobs(3)), StoredPairs(blobs(3, seed=9))
+    drawn = RollingPairs(PartlyKnownPairs(known, unknown), 20, 2)
+    return PairBatches(drawn, PAIRS, batch_size, length, registered=RollingPairs(known, 20, 2, seed=1))
 
 
 def filled(network: torch.nn.Module, seed: int) -> torch.nn.Module:

@@ -17,15 +17,15 @@ from medmi.engines.batches import PairBatches
 from medmi.engines.options import AdversarialOptions
 from medmi.engines.ranks import average_gradients, averaged, rank_and_size
 from medmi.simulation.threads import one_thread
-from tests.contracts.adversarial import GRID, PAIRS, aligned, trainer, weights
+from tests.contracts.adversarial import GRID, PAIRS, aligned, partly_known, trainer, weights
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def curve() -> list[float]:
+def curve(stream: PairBatches | None = None) -> list[float]:
     """Losses of each iteration, and a sum of all weights at the end."""
     options = AdversarialOptions(n_critic=2, reconstruction_weight=0.1)
-    training, losses = trainer(options, max_epochs=2, reconstruction=supervised_loss(GRID)), []
+    training, losses = trainer(options, max_epochs=2, stream=stream, reconstruction=supervised_loss(GRID)), []
     watched = {Events.DISCRIMINATOR_LOSS_COMPLETED: "discriminator_loss", Events.GENERATOR_MODEL_COMPLETED: "loss"}
     for event, key in watched.items():
         training.add_event_handler(event, lambda e, key=key: losses.append(float(e.state.output[key])))
@@ -50,7 +50,7 @@ def test_two_ranks_follow_the_curve_of_one(tmp_path):
     subprocess.run(command, check=True, env=environment, cwd=ROOT, timeout=300, capture_output=True)
     both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     with one_thread():
-        alone = curve()
+        alone = curve() + curve(partly_known())
     assert both[0]["size"] == 2 and both[0]["refused"].startswith("batch_size: 3")
     assert both[0]["curve"] == both[1]["curve"]
     torch.testing.assert_close(both[0]["curve"], alone, rtol=1e-4, atol=1e-5)
@@ -65,6 +65,6 @@ if __name__ == "__main__":
         refused = ""
     except ValueError as error:
         refused = str(error)
-    found = {"size": size, "refused": refused, "curve": curve()}
+    found = {"size": size, "refused": refused, "curve": curve() + curve(partly_known())}
     pathlib.Path(sys.argv[1], f"{rank}.json").write_text(json.dumps(found))
     torch.distributed.destroy_process_group()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medmi.simulation.augmentation import Augmentation
-from medmi.simulation.makers import StoredPairs, UltrasoundPairs
+from medmi.simulation.makers import PartlyKnownPairs, StoredPairs, UltrasoundPairs
 from medmi.simulation.sources import Source, block_means, centred_grid
 from medmi.validation import InputError
 
@@ -90,6 +90,16 @@ def test_augmentation_changes_both_images_each_its_own_way(kind):
     assert all(float(d.abs().mean()) > 1e-3 for d in differences) and not torch.equal(*differences)
 
 
+def test_a_share_of_the_pairs_is_known_and_says_so():
+    known, unknown = StoredPairs(sources(1)), StoredPairs(sources(3)[2:])
+    make, others = PartlyKnownPairs(known, unknown, 0.3), [m(seeded())["fixed"] for m in (unknown, known)]
+    pairs = [make(seeded(seed)) for seed in range(400)]
+    assert all(pair["known"].shape == () and torch.equal(pair["fixed"], others[int(pair["known"])]) for pair in pairs)
+    # Three standard deviations of 400 draws.
+    assert sum(float(pair["known"]) for pair in pairs) / 400 == pytest.approx(0.3, abs=0.07)
+    assert all(float(PartlyKnownPairs(known, unknown, 1.0)(seeded(seed))["known"]) == 1 for seed in range(20))
+
+
 def test_bad_settings_are_refused():
     for maker in (lambda s: StoredPairs(s), lambda s: UltrasoundPairs(s, GRID)):
         with pytest.raises(InputError, match="sources: none"):
@@ -101,3 +111,6 @@ def test_bad_settings_are_refused():
             maker()
     with pytest.raises(InputError, match=r"crop: 0\.5"):
         UltrasoundPairs(sources(), GRID, crop=0.5)
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(InputError, match=f"share: {share}"):
+            PartlyKnownPairs(StoredPairs(sources()), StoredPairs(sources()), share)

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
 
-from medmi import register
+from medmi import apply, register
 from medmi.apps.config import parse_config
 from medmi.io import read_image, read_transform, write_image
 from medmi.networks import RegistrationPredictor, StackedPairNetwork
@@ -35,20 +37,35 @@ def run(config: str, *arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(line, cwd=BUNDLE, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_inference_is_the_network_then_mutual_information(tmp_path):
+@pytest.mark.parametrize("refine", [True, False])
+def test_inference_is_the_network_then_the_solver_with_the_ultrasound_fixed(refine, tmp_path):
     grid = centred_grid((80, 90), 1.5)
     fixed = HeadPhantom(3, 2).image(grid, "t1", 3)
     folder = tmp_path / "pairs" / "p0"
     folder.mkdir(parents=True)
     write_image(fixed, folder / "fixed.mha")
     write_image(simulate_ultrasound(fixed, 1), folder / "moving.mha")
-    done = run("inference", "--dataset_dir", tmp_path / "pairs", "--output_dir", tmp_path / "out")
+    done = run("inference", "--dataset_dir", tmp_path / "pairs", "--output_dir", tmp_path / "out", "--refine", refine)
     assert done.returncode == 0, done.stderr[-6000:]
-    found = read_transform(tmp_path / "out" / "moving" / "moving_transform.tfm").matrix
-    images = [read_image(folder / f"{role}.mha") for role in ("fixed", "moving")]
-    expected = register(*images, initial=NETWORK).transform.matrix
-    np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-6)
-    assert read_image(tmp_path / "out" / "moving" / "moving_moved.nii.gz").shape == fixed.shape
+    found = read_transform(tmp_path / "out" / "moving" / "moving_transform.tfm")
+    t1, us = (read_image(folder / f"{role}.mha") for role in ("fixed", "moving"))
+    expected = RegistrationPredictor.load(NETWORK)(t1, us)
+    if refine:
+        fan = MetaTensor((us.as_tensor() != 0).float(), affine=us.affine)
+        result = register(us, t1, initial=expected.inverse(), preset="mr-us-coarse", fixed_mask=fan)
+        assert not result.failed
+        expected = result.transform.inverse()
+    np.testing.assert_allclose(found.matrix.numpy(), expected.matrix.numpy(), atol=1e-6)
+    moved, again = read_image(tmp_path / "out" / "moving" / "moving_moved.nii.gz"), apply(us, expected, t1)
+    assert moved.shape == fixed.shape
+    np.testing.assert_allclose(moved.as_tensor().numpy(), again.as_tensor().numpy(), atol=1e-4)
+
+
+def test_the_network_of_the_inference_is_the_one_that_is_shipped():
+    parser = ConfigParser()
+    parser.read_config(str(BUNDLE / "configs" / "inference.json"))
+    parser["bundle_root"] = str(BUNDLE)
+    assert isinstance(parser.get_parsed_content("network_def"), StackedPairNetwork)
 
 
 @pytest.mark.parametrize(("name", "adversarial"), [("", False), ("_adversarial", True)])
