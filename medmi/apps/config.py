@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from medmi.apps.data_config import DataConfig, PairFiles
 from medmi.engines.options import AdversarialOptions
 from medmi.engines.reconstruction import RECONSTRUCTIONS
 from medmi.networks.registration_architecture import Architecture
@@ -26,77 +27,6 @@ from medmi.validation import InputError, choose, suggestion
 __all__ = ["DataConfig", "PairFiles", "ScheduleConfig", "TrainingConfig", "parse_config", "read_config"]
 
 LARGEST_BYTES = 2**20
-SIMULATIONS = {"none": False, "ultrasound": True}
-
-
-@dataclass(frozen=True)
-class PairFiles:
-    """The images of one patient, aligned by their headers; paths are relative to the configuration's folder.
-
-    Attributes:
-        fixed: an image file.
-        moving: the other modality; None where it is simulated.
-        registered: whether they really are aligned. Of a patient whose images are not, pairs are never registered
-            examples and no truth is known: they play against the discriminator alone.
-    """
-
-    fixed: str
-    moving: str | None = None
-    registered: bool = True
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What is trained and validated on; keep every patient in one of the two.
-
-    Attributes:
-        train: patients.
-        validation: other patients.
-        simulate: ``none``, or ``ultrasound`` where moving images are simulated from the fixed ones.
-        modalities: of fixed and moving images, as written into the network file.
-        slices: whether a 2D network takes the slices of 3D images.
-        crop: for the simulation, the most that is cut off each side of an image, a share.
-
-    Raises:
-        InputError: no patients, none of them registered, validation patients who are not, a missing moving image, or
-            one that the simulation would never read.
-    """
-
-    train: tuple[PairFiles, ...]
-    validation: tuple[PairFiles, ...]
-    simulate: str = "none"
-    modalities: tuple[str, str] = ("fixed", "moving")
-    slices: bool = False
-    crop: float = 0.15
-
-    def __post_init__(self) -> None:
-        simulated = choose(self.simulate, SIMULATIONS, "simulate")
-        for name in ("train", "validation"):
-            patients = getattr(self, name)
-            if not patients:
-                raise InputError(f"{name}: no patients came; at least one is asked")
-            for number, files in enumerate(patients):
-                if simulated == (files.moving is not None):
-                    reason = "is missing" if files.moving is None else "would not be read, as simulate is given"
-                    raise InputError(f"{name}[{number}]: the moving image {reason}; fixed is {files.fixed}")
-        if not self.registered:
-            raise InputError("train: no registered patient came; at least one is asked, as an example")
-        for number, files in enumerate(self.validation):
-            if not files.registered:
-                raise InputError(f"validation[{number}]: registered: false came; errors need patients who are")
-        shared = {files.fixed for files in self.train} & {files.fixed for files in self.validation}
-        if shared:
-            raise InputError(f"validation: {min(shared)} is trained on too; keep every patient in one of the two")
-
-    @property
-    def registered(self) -> tuple[PairFiles, ...]:
-        """Patients to train on whose images are aligned."""
-        return tuple(files for files in self.train if files.registered)
-
-    @property
-    def unregistered(self) -> tuple[PairFiles, ...]:
-        """Patients to train on whose images are not."""
-        return tuple(files for files in self.train if not files.registered)
 
 
 @dataclass(frozen=True)
@@ -115,6 +45,9 @@ class ScheduleConfig:
         validation_pairs: of the validation patients.
         patience: epochs without a lower error before training ends; None: never.
         passes: of the network in validation and in its file.
+        candidates: poses near the last pass that the discriminator chooses among in use, see
+            :class:`medmi.networks.registration_judge.Judge`; 0: the last pass is the answer, and the file holds no
+            discriminator.
         seed: of everything.
         device: a torch device.
         tensorboard: whether the curve is written for TensorBoard too; needs its package.
@@ -136,6 +69,7 @@ class ScheduleConfig:
     validation_pairs: int = 128
     patience: int | None = None
     passes: int = 2
+    candidates: int = 0
     seed: int = 0
     device: str = "cpu"
     tensorboard: bool = False
@@ -147,8 +81,9 @@ class ScheduleConfig:
                 raise InputError(f"{name}: {getattr(self, name)} came; at least 1 is asked")
         if not 0 < self.known_share <= 1:
             raise InputError(f"known_share: {self.known_share} came; a share above 0 and up to 1 is asked")
-        if self.alike < 0:
-            raise InputError(f"alike: {self.alike} came; at least 0 is asked")
+        for name in ("alike", "candidates"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}: {getattr(self, name)} came; at least 0 is asked")
         if self.patience is not None and self.patience < 1:
             raise InputError(f"patience: {self.patience} came; at least 1 is asked")
         for name in ("generator_rate", "discriminator_rate"):
@@ -189,6 +124,11 @@ class TrainingConfig:
             raise InputError(
                 f"train: {self.data.unregistered[0].fixed} came with registered: false and the supervised loss alone, "
                 "which learns nothing from it; leave it out or set adversarial.adversarial_weight"
+            )
+        if self.schedule.candidates and not self.adversarial.adversarial_weight:
+            raise InputError(
+                f"candidates: {self.schedule.candidates} came with adversarial.adversarial_weight 0, which trains no "
+                "discriminator to choose among them; leave it out or give the weight"
             )
         if self.schedule.batch_size % self.adversarial.n_critic:
             raise InputError(

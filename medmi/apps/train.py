@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medmi.apps.config import SIMULATIONS, PairFiles, TrainingConfig
+from medmi.apps.config import TrainingConfig
+from medmi.apps.data_config import SIMULATIONS, PairFiles
 from medmi.apps.output import as_json
 from medmi.engines import (
     AdversarialRegistrationTrainer,
@@ -34,6 +35,7 @@ from medmi.engines.curve import Curve
 from medmi.engines.reconstruction import Reconstruction, reconstruction_loss
 from medmi.grid import Grid
 from medmi.io import read_image
+from medmi.networks.registration_judge import Judge
 from medmi.networks.registration_predictor import RegistrationPredictor
 from medmi.simulation.makers import PairMaker, PartlyKnownPairs, StoredPairs, UltrasoundPairs
 from medmi.simulation.pairs import TrainingPairs
@@ -56,16 +58,10 @@ class Training:
 
     def predictor(self) -> RegistrationPredictor:
         """The network as it is."""
-        config = self.config
-        return RegistrationPredictor(
-            self.trainer.players.generator, config.network, config.data.modalities, config.schedule.passes
-        )
-
-    def summary(self) -> dict[str, Any]:
-        """Errors of the network on the validation pairs, before the first pass and after each, and their successes."""
-        grids = (self.trainer.grid, self.trainer.source_grid)
-        passes = self.config.schedule.passes
-        return error_summary(pose_errors_mm(self.trainer.players.generator, self.validation, grids, passes))
+        config, players, count = self.config, self.trainer.players, self.config.schedule.candidates
+        judge = Judge(players.discriminator, count) if count else None
+        modalities, passes = config.data.modalities, config.schedule.passes
+        return RegistrationPredictor(players.generator, config.network, modalities, passes, judge)
 
 
 def train_files(
@@ -93,10 +89,9 @@ def train_files(
     if resume:
         load_checkpoint(training.trainer, checkpoints.path)
     run_training(training, checkpoints, progress)
-    best = RegistrationPredictor.load(folder / "network.pt").generator
-    training.trainer.players.generator.load_state_dict(best.state_dict())
-    state = training.trainer.state
-    summary = {"status": "done", "epochs": state.epoch, "best_epoch": state.best_metric_epoch} | training.summary()
+    state, best = training.trainer.state, RegistrationPredictor.load(folder / "network.pt")
+    summary = {"status": "done", "epochs": state.epoch, "best_epoch": state.best_metric_epoch}
+    summary |= error_summary(best, training.validation)
     (folder / "result.json").write_text(as_json(summary))
     return summary
 
@@ -115,14 +110,15 @@ def evaluate_files(
             f"{network}: was trained as {predictor.architecture}; the configuration asks for {config.network}"
         )
     tests = validation_batches(config, patients(config, config.data.validation, base))
-    grids = (config.network.grid, config.network.source_grid)
-    summary = error_summary(pose_errors_mm(predictor.generator, tests, grids, predictor.passes))
+    summary = error_summary(predictor, tests)
     output.write_text(as_json(summary))
     return summary
 
 
-def error_summary(errors: Tensor) -> dict[str, Any]:
-    """Means, medians and successes of errors in mm ``(passes + 1, pairs)``, before the first pass and after each."""
+def error_summary(predictor: RegistrationPredictor, batches: list[dict[str, Tensor]]) -> dict[str, Any]:
+    """Means, medians and successes of errors in mm: before the first pass, after each and, with a judge, of its choice."""
+    grids = (predictor.architecture.grid, predictor.architecture.source_grid)
+    errors = pose_errors_mm(predictor.generator, batches, grids, predictor.passes, predictor.judge)
     return {
         "mean_error_mm": errors.mean(1).tolist(),
         "median_error_mm": errors.median(1).values.tolist(),

@@ -10,6 +10,7 @@ from torch import Tensor
 from medmi.engines.adversarial import AdversarialRegistrationTrainer
 from medmi.grid import Grid
 from medmi.networks.registration import PairGenerator
+from medmi.networks.registration_judge import Judge
 from medmi.networks.registration_passes import passed_poses
 from medmi.validation import InputError
 
@@ -18,7 +19,11 @@ __all__ = ["EarlyStop", "error_mm", "pose_errors_mm"]
 
 @torch.no_grad()
 def pose_errors_mm(
-    generator: PairGenerator, batches: Sequence[Mapping[str, Tensor]], grids: tuple[Grid, Grid], passes: int = 1
+    generator: PairGenerator,
+    batches: Sequence[Mapping[str, Tensor]],
+    grids: tuple[Grid, Grid],
+    passes: int = 1,
+    judge: Judge | None = None,
 ) -> Tensor:
     """Error in mm of each pair before the first pass and after each: mean distance between found and true poses.
 
@@ -29,9 +34,10 @@ def pose_errors_mm(
         batches: as :class:`medmi.engines.batches.PairBatches` makes them.
         grids: the network's, and that of the sources.
         passes: of the generator.
+        judge: where there is one, the last row is of the poses that it chooses.
 
     Returns:
-        ``(passes + 1, pairs)`` float64.
+        ``(passes + 1, pairs)`` float64; with a judge one row more.
 
     Raises:
         InputError: no batches.
@@ -46,7 +52,8 @@ def pose_errors_mm(
     errors = []
     for batch in batches:
         fixed, source, start, truth = (batch[name].to(device) for name in ("fixed", "source", "start", "truth"))
-        poses = [start, *passed_poses(generator, fixed, source, start, grids, passes)]
+        poses = passed_poses(generator, fixed, source, start, grids, passes)
+        poses = [start, *poses, *([] if judge is None else [judge.chosen(generator, fixed, source, poses, grids)])]
         flat = fixed.flatten(1)
         inside = (flat > flat.mean(1, keepdim=True)).double()
         true = mapped(points, start @ truth)

@@ -20,6 +20,7 @@ from medmi.grid import Grid
 from medmi.io.tensor_files import read_tensors
 from medmi.networks.registration import PairGenerator
 from medmi.networks.registration_architecture import Architecture
+from medmi.networks.registration_judge import Judge
 from medmi.networks.registration_passes import passed_poses
 from medmi.simulation.sources import block_means, source_of
 from medmi.spatial.linear import LinearTransform, about
@@ -39,17 +40,24 @@ class RegistrationPredictor:
         architecture: that it was built from.
         modalities: of fixed and moving images, such as ``("T1", "US")``, for people to read.
         passes: how often the network runs; two are best where it was trained as here.
+        judge: chooses among what the passes and candidates near them have found; None: the last pass is the answer.
 
     Raises:
         InputError: fewer than one pass.
     """
 
     def __init__(
-        self, generator: PairGenerator, architecture: Architecture, modalities: tuple[str, str], passes: int = 2
+        self,
+        generator: PairGenerator,
+        architecture: Architecture,
+        modalities: tuple[str, str],
+        passes: int = 2,
+        judge: Judge | None = None,
     ) -> None:
         if passes < 1:
             raise InputError(f"passes: {passes!r} came; at least 1 is asked")
         self.generator, self.architecture, self.modalities, self.passes = generator, architecture, modalities, passes
+        self.judge = judge
 
     @torch.no_grad()
     def __call__(self, fixed: MetaTensor, moving: MetaTensor) -> LinearTransform:
@@ -73,8 +81,10 @@ class RegistrationPredictor:
         seen = resample_replicated(fixed, grids[1], start, grids[0])
         self.generator.eval()
         device = next(self.generator.parameters()).device
-        poses = passed_poses(self.generator, seen.to(device), moving.to(device), start.to(device), grids, self.passes)
-        return poses[-1][0].cpu()
+        seen, moving = seen.to(device), moving.to(device)
+        poses = passed_poses(self.generator, seen, moving, start.to(device), grids, self.passes)
+        found = poses[-1] if self.judge is None else self.judge.chosen(self.generator, seen, moving, poses, grids)
+        return found[0].cpu()
 
     def _prepared(self, fixed: MetaTensor, moving: MetaTensor) -> tuple[Tensor, Tensor]:
         """Both images on the source grid, ``(1, 1, *source)``, by the same means as training prepares them."""
@@ -92,6 +102,8 @@ class RegistrationPredictor:
             "passes": self.passes,
             "generator": self.generator.state_dict(),
         }
+        if self.judge is not None:
+            state |= {"candidates": self.judge.candidates, "discriminator": self.judge.discriminator.state_dict()}
         unfinished = path.with_name(path.name + ".part")
         torch.save(state, unfinished)
         unfinished.replace(path)
@@ -110,7 +122,8 @@ class RegistrationPredictor:
             generator = architecture.generator()
             generator.load_state_dict(state["generator"])
             fixed, moving = state["modalities"]
-            return cls(generator.eval(), architecture, (str(fixed), str(moving)), int(state["passes"]))
+            names = (str(fixed), str(moving))
+            return cls(generator.eval(), architecture, names, int(state["passes"]), _judge(state, architecture))
         except (InputError, KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: its weights do not fit what it says of them ({reason})") from error
@@ -141,6 +154,15 @@ class StackedPairNetwork(nn.Module):
     def load(cls, path: str | os.PathLike[str]) -> StackedPairNetwork:
         """The network of a network file."""
         return cls(RegistrationPredictor.load(path).generator)
+
+
+def _judge(state: Mapping[str, Any], architecture: Architecture) -> Judge | None:
+    """The judge of a network file, if it has one."""
+    if "discriminator" not in state:
+        return None
+    discriminator = architecture.discriminator()
+    discriminator.load_state_dict(state["discriminator"])
+    return Judge(discriminator.eval(), int(state["candidates"]))
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -79,6 +79,11 @@ def test_patients_may_be_unregistered():
         ({"schedule": {"known_share": 0.0}}, r"schedule: known_share: 0\.0"),
         ({"schedule": {"known_share": 1.5}}, r"schedule: known_share: 1\.5"),
         ({"schedule": {"alike": -1}}, "schedule: alike: -1"),
+        ({"schedule": {"candidates": -1}}, "schedule: candidates: -1"),
+        (
+            {"schedule": {"candidates": 4}, "adversarial": TRUTH_ALONE, "reconstruction": "supervised"},
+            r"candidates: 4 came with adversarial\.adversarial_weight 0, which trains no discriminator",
+        ),
         ({"schedule": {"patience": 0}}, "schedule: patience: 0"),
         ({"schedule": {"generator_rate": 0.0}}, r"schedule: generator_rate: 0\.0"),
         ({"schedule": {"warm_steps": 10**6}}, "schedule: warm_steps: 1000000"),

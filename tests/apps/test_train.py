@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from medmi.apps.config import read_config
-from medmi.apps.train import build_training, patients
+from medmi.apps.train import build_training, evaluate_files, patients
 from medmi.engines.adversarial import TrainingDiverged
 from medmi.networks.registration_predictor import RegistrationPredictor
 from tests.contracts.training import write_config, write_heads
@@ -56,6 +56,19 @@ def test_the_line_says_what_was_reached(heads, tmp_path):
     folder, data = heads
     outcome = run("train", write_config(folder, data, schedule={"epochs": 1}), "-o", tmp_path / "o", "--threads", 1)
     assert outcome.code == 0 and "mm before" in outcome.out and str(tmp_path / "o") in outcome.out
+
+
+def test_the_discriminator_comes_with_the_network_where_it_is_to_judge(heads, tmp_path):
+    folder, data = heads
+    path, out = write_config(folder, data, schedule={"candidates": 3}), tmp_path / "out"
+    outcome = run("train", path, "-o", out, "--threads", 1, "--json")
+    assert outcome.code == 0, outcome.err
+    network = RegistrationPredictor.load(out / "network.pt")
+    assert network.judge is not None and network.judge.candidates == 3
+    assert len(outcome.json["mean_error_mm"]) == 4, "before, after two passes, and of the judge's choice"
+    evaluate_files(read_config(path), folder, out / "network.pt", out / "again.json")
+    again = json.loads((out / "again.json").read_text())
+    assert again["mean_error_mm"] == outcome.json["mean_error_mm"]
 
 
 def test_alike_pairs_and_strains_are_for_training_alone(heads):
