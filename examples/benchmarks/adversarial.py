@@ -29,6 +29,7 @@ from medmi.apps.train import SUCCESS_MM, build_training, patients, run_training,
 from medmi.engines import AdversarialOptions, Checkpoints, pose_errors_mm
 from medmi.grid import Grid
 from medmi.networks.registration_architecture import Architecture
+from medmi.networks.registration_judge import CANDIDATES
 from medmi.networks.registration_passes import passed_poses
 from medmi.networks.registration_predictor import RegistrationPredictor
 from medmi.simulation.views import Views
@@ -69,7 +70,7 @@ def config_of(method: str, size: int, epochs: int, names: dict[str, list[str]]) 
     schedule = ScheduleConfig(
         epochs=epochs, batch_size=16 if blind else 32, generator_rate=rate,
         warm_steps=400 if blind else 200, buffer=512 if flat else 256, reuse=12 if flat else 32,
-        alike=0 if flat else ALIKE, validation_pairs=256 if flat else 96,
+        alike=0 if flat else ALIKE, validation_pairs=256 if flat else 96, candidates=CANDIDATES if options.adversarial_weight else 0,
     )  # fmt: skip
     views = Views(15.0, 10.0, 0.3, True, 0.0 if flat else STRAIN)
     return TrainingConfig(
@@ -87,13 +88,16 @@ def image_files(folder: pathlib.Path) -> dict[str, list[str]]:
     return parts
 
 
-def network_poses(predictor: RegistrationPredictor, batches: list[Batch], passes: int) -> list[Tensor]:
-    """Poses after some passes."""
-    grids = (predictor.architecture.grid, predictor.architecture.source_grid)
-    with torch.no_grad():
-        return [
-            passed_poses(predictor.generator, b["fixed"], b["source"], b["start"], grids, passes)[-1] for b in batches
-        ]
+@torch.no_grad()
+def network_poses(predictor: RegistrationPredictor, batches: list[Batch]) -> list[Tensor]:
+    """Poses after the predictor's passes, chosen by its judge where it has one."""
+    network, grids = predictor.generator, (predictor.architecture.grid, predictor.architecture.source_grid)
+    found = []
+    for batch in batches:
+        pair = (batch["fixed"], batch["source"])
+        poses = passed_poses(network, *pair, batch["start"], grids, predictor.passes)
+        found.append(poses[-1] if predictor.judge is None else predictor.judge.chosen(network, *pair, poses, grids))
+    return found
 
 
 def row(name: str, errors: Tensor) -> str:
@@ -132,8 +136,11 @@ def measure(name: str, predictor: RegistrationPredictor, batches: list[Batch], f
     errors = pose_errors_mm(predictor.generator, batches, grids, PASSES)
     for number in range(1, PASSES + 1):
         print(f"{row(f'{name}, pass {number}', errors[number])} |", flush=True)
+    if predictor.judge is not None:
+        chosen = pose_errors_mm(predictor.generator, batches, grids, predictor.passes, predictor.judge)[-1]
+        print(f"{row(f'{name}, {predictor.passes} passes, judged', chosen)} |", flush=True)
     if few:
-        tell_refined(f"{name}, 2 passes, then", grids, few, network_poses(predictor, few, 2), "identity")
+        tell_refined(f"{name}, then", grids, few, network_poses(predictor, few), "identity")
     return errors
 
 
@@ -155,6 +162,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, choices=SIZES, default=32, help="32 and 64: slices; 24 and 40: volumes")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=["supervised", "gan", "wgan"])
     parser.add_argument("--networks", nargs="*", default=[], help="trained network files, measured too")
+    parser.add_argument("--judge", help="a network file whose discriminator judges these networks instead of their own")
     parser.add_argument("--epochs", type=int, default=16, help="of 250 steps")
     parser.add_argument("--part", choices=["test", "validation"], default="test", help="whose pairs are measured")
     parser.add_argument("--pairs", type=int, default=256, help="of these patients")
@@ -184,7 +192,10 @@ def main() -> None:
         for initial in ("identity", "auto"):
             tell_refined(f"solver, {initial}", grids, few, [batch["start"] for batch in few], initial)
     for file in arguments.networks:
-        measure(file, RegistrationPredictor.load(file), tests, few)
+        predictor = RegistrationPredictor.load(file)
+        if arguments.judge:
+            predictor.judge = RegistrationPredictor.load(arguments.judge).judge
+        measure(file, predictor, tests, few)
     for method in arguments.methods:
         place = train(method, arguments, names, folder)
         errors = measure(method, RegistrationPredictor.load(place / "network.pt"), tests, few)

@@ -59,6 +59,6 @@ def test_from_a_few_millimetres_off(scene):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["network", "network_adversarial"])
 def test_from_where_the_bundles_networks_end(scene, name):
-    starts = scene.network_poses(RegistrationPredictor.load(MODELS / f"{name}.pt"), scene.batches, 2)
+    starts = scene.network_poses(RegistrationPredictor.load(MODELS / f"{name}.pt"), scene.batches)
     for way in scene.refinement.REFINEMENTS[1:]:
         assert good(scene.refinement.refined(scene.grids, scene.batches, starts, way, "identity").errors), way
