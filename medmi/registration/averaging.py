@@ -8,7 +8,7 @@ averages out (Robbins & Monro 1951; Polyak & Juditsky 1992, SIAM J. Control Opti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,7 @@ class Averaged:
 
 
 def refine(
-    draw: Callable[[], Climbable],
+    pool: Sequence[Climbable],
     pose: Array,
     basis: Array,
     steps: int,
@@ -62,7 +62,7 @@ def refine(
     """Climb from ``pose (4, 4)`` along ``basis (t, 4, 4)``.
 
     Args:
-        draw: gives the objective of new points at each call.
+        pool: objectives that each look at points of their own; the steps take them in turn.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
         steps: most pairs of evaluations, after those that measure the curvature.
@@ -71,15 +71,12 @@ def refine(
         on_step: called with the scores of each pair.
     """
     size = len(basis)
-    pool = [draw()]
     slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
     origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
     at, visited, rested = np.zeros(size), np.empty((0, size)), False
     while len(visited) < steps and not rested:
         offset = within(1, size, radius, rng)
         poses = moved_along(np.tile(origin, (2, 1, 1)), at + np.concatenate([offset, -offset]), basis)
-        if len(visited) == len(pool) < POOL:
-            pool.append(draw())
         scores = pool[len(visited) % len(pool)](poses)
         step = inverse @ np.nan_to_num(tangent(scores.gradient, poses, basis), posinf=0.0, neginf=0.0).mean(0)
         at = at + _at_most(step, radius) * (1 + len(visited) / SETTLING) ** -DECAY
