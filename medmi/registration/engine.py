@@ -96,8 +96,7 @@ class Run:
         """Adds a row to the history at each call."""
 
         def record(scores: Scores) -> None:
-            best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
-            similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
+            similarity, overlap = float(scores.similarity[scores.best]), float(scores.overlap[scores.best])
             self.history.append({"level": level, "similarity": similarity, "overlap": overlap})
 
         return record
@@ -241,8 +240,7 @@ def _best(objective: Objective | DenseObjective, poses: Array, stage: Stage) -> 
 
 
 def _solution(run: Run, summit: Summit, given: Array) -> Solution:
-    scores = summit.scores
-    best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
+    scores, best = summit.scores, summit.scores.best
     similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
     shift = np.eye(4)
     shift[:3, 3] = -run.centre

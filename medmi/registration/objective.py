@@ -25,6 +25,8 @@ from medmi.registration.workers import shared_out
 Array = np.ndarray
 # Points of all poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
 BATCH = 65536
+# Fewer points of all poses are not shared out: to wake a thread takes as long.
+LEAST = 16384
 # Share of the robust range under which values are background.
 BACKGROUND = 0.35
 
@@ -38,6 +40,11 @@ class Scores:
     merit: Array
     value: Array
     gradient: Array
+
+    @property
+    def best(self) -> int:
+        """Which pose has the highest merit; one that has none comes last."""
+        return int(np.argmax(np.where(np.isnan(self.merit), -np.inf, self.merit)))
 
 
 @dataclass(frozen=True)
@@ -62,10 +69,12 @@ class Objective:
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)``."""
-        chunks = max(1, -(-len(poses) * self.points.shape[1] // BATCH))
-        chunks = np.array_split(poses, min(len(poses), -(-chunks // self.threads) * self.threads))
-        parts = shared_out(lambda chunk: self._evaluate(chunk, gradient), chunks, self.threads)
-        return Scores(*(np.concatenate([p[k] for p in parts]) for k in range(5)))
+        total = len(poses) * self.points.shape[1]
+        chunks = min(len(poses), max(-(-total // BATCH), min(self.threads, total // LEAST)))
+        if chunks <= 1:
+            return Scores(*self._evaluate(poses, gradient))
+        parts = shared_out(lambda chunk: self._evaluate(chunk, gradient), np.array_split(poses, chunks), self.threads)
+        return Scores(*(np.concatenate(rows) for rows in zip(*parts)))
 
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:
         matrices, count = self.to_index @ poses, self.points.shape[1]
