@@ -27,6 +27,8 @@ from medmi.spatial.linear import LinearTransform
 
 # Points at edges capture best; where an optimum lies exactly the whole image tells better.
 REFINED_FOREGROUND = 0.1
+# Sets of points of the last level that are drawn together: of more, each by itself covers the image less evenly.
+SETS = 8
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     draw_some = partial(draw_sets, fixed, chances(fixed, REFINED_FOREGROUND), rng=run.rng, threads=run.request.threads)
     (drawn,) = draw_some(size=(1, few.points))
     start = _ascended(run, level, few, poses, run.objective_of(term, level, drawn)).poses[0]
-    pool = [run.objective_of(term, level, drawn) for drawn in draw_some(size=(POOL, stage.points))]
+    sets = [drawn for _ in range(POOL // SETS) for drawn in draw_some(size=(SETS, stage.points))]
+    pool = [run.objective_of(term, level, drawn) for drawn in sets]
     end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, run.rng, run.record(level))
     scores = pool[0](end.pose[None])
     run.record(level)(scores)
