@@ -1,8 +1,7 @@
 """Ascent: several poses climb one objective together, each by its own quasi-Newton steps on the Lie group.
 
 Every step is taken in the tangent space of the current pose (see :mod:`medmi.registration.motion`). Generators are scaled so that a unit
-step moves the far corner of the fixed grid by 1 mm. The inverse Hessian is BFGS's (Nocedal & Wright, Numerical Optimization, 2006, Eq.
-6.17). Who rests is not evaluated again.
+step moves the far corner of the fixed grid by 1 mm. Who rests is not evaluated again.
 """
 
 from __future__ import annotations
@@ -12,14 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medmi.registration.motion import moved_along, tangent
+from medmi.registration import quasi_newton_cpu
 from medmi.registration.objective import Scores
 
 Array = np.ndarray
 Climbable = Callable[[Array], Scores]
 LEAST_OVERLAP = 0.1
-SHRINK = 0.35
-CURVATURE = 1e-8
 # Evaluations after which only the leaders climb on, where that is asked.
 TRIAL = 10
 
@@ -43,31 +40,6 @@ class Climbers:
     lengths: Array
     moved: Array
     resting: Array
-
-    def rows(self, index: Array) -> Climbers:
-        """Some of them."""
-        return _rowwise(lambda a: a[index], self)
-
-    def written(self, index: Array, rows: Climbers) -> Climbers:
-        """All of them with ``rows`` in place of some."""
-
-        def write(old: Array, new: Array) -> Array:
-            out = old.copy()
-            out[index] = new
-            return out
-
-        return _rowwise(write, self, rows)
-
-
-def _rowwise(change: Callable[..., Array], *climbers: Climbers) -> Climbers:
-    """Climbers whose arrays are changed alike."""
-    scores = [vars(c.scores).values() for c in climbers]
-    rest = [[v for k, v in vars(c).items() if k not in ("poses", "scores")] for c in climbers]
-    return Climbers(
-        change(*[c.poses for c in climbers]),
-        Scores(*[change(*columns) for columns in zip(*scores)]),
-        *[change(*columns) for columns in zip(*rest)],
-    )
 
 
 def ascend(
@@ -101,69 +73,38 @@ def ascend(
         awake = np.flatnonzero(~climbers.resting)
         if not len(awake):
             return climbers, True
-        climbers = climbers.written(awake, _stepped(objective, climbers.rows(awake), basis, first_step))
+        _step(objective, climbers, awake, basis, first_step)
         if on_step is not None:
             on_step(climbers.scores)
     return climbers, bool(climbers.resting.all())
 
 
 def _start(objective: Climbable, poses: Array, basis: Array, first_step: float) -> Climbers:
-    scores, count = objective(poses), len(poses)
-    slope = np.linalg.norm(tangent(scores.gradient, poses, basis), axis=1)
-    curvature = _identity(first_step / np.maximum(slope, 1e-30), len(basis))
+    scores, (count, size) = objective(poses), (len(poses), len(basis))
+    slopes, inverses = np.empty((count, size)), np.empty((count, size, size))
+    quasi_newton_cpu.slopes(scores.gradient, poses, basis, slopes)
+    for inverse, slope in zip(inverses, slopes):
+        quasi_newton_cpu.set_back(inverse, slope, first_step)
     moved = np.full(count, first_step)
-    return Climbers(poses.copy(), scores, curvature, np.ones(count), moved, np.zeros(count, bool))
+    return Climbers(poses.copy(), scores, inverses, np.ones(count), moved, np.zeros(count, bool))
 
 
-def _identity(scale: Array, size: int) -> Array:
-    return np.eye(size) * scale[:, None, None]
-
-
-def _stepped(objective: Climbable, climbers: Climbers, basis: Array, first_step: float) -> Climbers:
-    here = tangent(climbers.scores.gradient, climbers.poses, basis)
-    inverse = climbers.inverse_hessians
-    step = np.einsum("bij,bj->bi", inverse, here)
-    downhill = (step * here).sum(1) <= 0
-    if downhill.any():
-        reset = _identity(first_step / np.maximum(np.linalg.norm(here, axis=1), 1e-30), len(basis))
-        inverse = np.where(downhill[:, None, None], reset, inverse)
-        step = np.einsum("bij,bj->bi", inverse, here)
-    length = np.linalg.norm(step, axis=1)
-    step *= (climbers.lengths * np.minimum(1, 2 * first_step / np.maximum(length, 1e-30)))[:, None]
-    poses = moved_along(climbers.poses, step, basis)
-    scores = objective(poses)
-    there = tangent(scores.gradient, poses, basis)
+def _step(objective: Climbable, climbers: Climbers, awake: Array, basis: Array, first_step: float) -> None:
+    """One step of those that are awake, in place."""
+    old, inverses, lengths = climbers.scores, climbers.inverse_hessians, climbers.lengths
+    here, there, steps = np.empty((3, len(awake), len(basis)))
+    tried = np.empty((len(awake), 4, 4))
+    quasi_newton_cpu.propose(
+        awake, climbers.poses, old.gradient, inverses, lengths, basis, first_step, here, steps, tried
+    )
+    new = objective(tried)
+    quasi_newton_cpu.slopes(new.gradient, tried, basis, there)
     # NaN compares false: a pose without a finite score is never taken.
-    better = (scores.value > climbers.scores.value) & (scores.overlap >= LEAST_OVERLAP)
-    moved = np.linalg.norm(step, axis=1)
-    return Climbers(
-        np.where(better[:, None, None], poses, climbers.poses),
-        _chosen(better, scores, climbers.scores),
-        _updated(inverse, step, here - there),
-        np.where(better, 1.0, climbers.lengths * SHRINK),
-        moved,
-        np.maximum(climbers.moved, moved) < 0.01 * first_step,
+    better = (new.value > old.value[awake]) & (new.overlap >= LEAST_OVERLAP)
+    quasi_newton_cpu.settle(
+        awake, better, steps, here, there, first_step, inverses, lengths, climbers.moved, climbers.resting
     )
-
-
-def _chosen(better: Array, new: Scores, old: Scores) -> Scores:
-    def pick(a: Array, b: Array) -> Array:
-        return np.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return Scores(
-        pick(new.similarity, old.similarity),
-        pick(new.overlap, old.overlap),
-        pick(new.merit, old.merit),
-        pick(new.value, old.value),
-        pick(new.gradient, old.gradient),
-    )
-
-
-def _updated(inverse: Array, step: Array, change: Array) -> Array:
-    """BFGS update with steps s and changes y of the descending gradient; skipped where ``s.y`` is not safely positive."""
-    product = (step * change).sum(1)
-    safe = product > CURVATURE * np.linalg.norm(step, axis=1) * np.linalg.norm(change, axis=1)
-    rho = np.where(safe, 1 / np.where(safe, product, 1), 0)[:, None, None]
-    left = np.eye(step.shape[1]) - rho * step[:, :, None] * change[:, None, :]
-    new = left @ inverse @ left.transpose(0, 2, 1) + rho * step[:, :, None] * step[:, None, :]
-    return np.where(safe[:, None, None], new, inverse)
+    taken = awake[better]
+    climbers.poses[taken] = tried[better]
+    for kept, found in zip(vars(old).values(), vars(new).values()):
+        kept[taken] = found[better]

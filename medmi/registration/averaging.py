@@ -8,14 +8,16 @@ averages out (Robbins & Monro 1951; Polyak & Juditsky 1992, SIAM J. Control Opti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from medmi.registration.ascent import Climbable
-from medmi.registration.motion import moved_along, tangent
+from medmi.registration.motion import advance, moved_along, tangent
 from medmi.registration.objective import Scores
+from medmi.registration.quasi_newton_cpu import slopes
+from medmi.spatial.compiled import compiled
 
 Array = np.ndarray
 # Gain of step k: (1 + k / SETTLING) ** -DECAY. A power from 1/2 to 1 is what averaging asks for.
@@ -51,7 +53,7 @@ class Averaged:
 
 
 def refine(
-    draw: Callable[[], Climbable],
+    pool: Sequence[Climbable],
     pose: Array,
     basis: Array,
     steps: int,
@@ -62,7 +64,7 @@ def refine(
     """Climb from ``pose (4, 4)`` along ``basis (t, 4, 4)``.
 
     Args:
-        draw: gives the objective of new points at each call.
+        pool: objectives that each look at points of their own; the steps take them in turn.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
         steps: most pairs of evaluations, after those that measure the curvature.
@@ -71,24 +73,40 @@ def refine(
         on_step: called with the scores of each pair.
     """
     size = len(basis)
-    pool = [draw()]
     slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
     origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
-    at, visited, rested = np.zeros(size), np.empty((0, size)), False
-    while len(visited) < steps and not rested:
-        offset = within(1, size, radius, rng)
-        poses = moved_along(np.tile(origin, (2, 1, 1)), at + np.concatenate([offset, -offset]), basis)
-        if len(visited) == len(pool) < POOL:
-            pool.append(draw())
-        scores = pool[len(visited) % len(pool)](poses)
-        step = inverse @ np.nan_to_num(tangent(scores.gradient, poses, basis), posinf=0.0, neginf=0.0).mean(0)
-        at = at + _at_most(step, radius) * (1 + len(visited) / SETTLING) ** -DECAY
-        visited = np.vstack([visited, at])
-        rested = _rested(visited, radius)
+    offsets, visited, done, rested = within(steps, size, radius, rng), np.empty((steps, size)), 0, False
+    at, poses = np.zeros(size), np.empty((2, 4, 4))
+    while done < steps and not rested:
+        _place(origin, at, offsets[done], basis, poses)
+        scores = pool[done % len(pool)](poses)
+        _climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
+        visited[done], done = at, done + 1
+        rested = _rested(visited[:done], radius)
         if on_step is not None:
             on_step(scores)
-    mean = visited[int(len(visited) * BURN_IN) :].mean(0)
+    mean = visited[int(done * BURN_IN) : done].mean(0)
     return Averaged(moved_along(origin[None], mean[None], basis)[0], inverse, rested)
+
+
+@compiled
+def _place(origin: Array, at: Array, offset: Array, basis: Array, poses: Array) -> None:
+    """Two poses on opposite sides of where the steps have led."""
+    advance(origin, at + offset, basis, poses[0])
+    advance(origin, at - offset, basis, poses[1])
+
+
+@compiled
+def _climb(gradients: Array, poses: Array, basis: Array, inverse: Array, radius: float, gain: float, at: Array) -> None:
+    """Move by the mean of both gradients, as far as they are finite, through the inverse Hessian."""
+    slope = np.empty((2, len(at)))
+    slopes(gradients, poses, basis, slope)
+    step = np.zeros(len(at))
+    for t in range(len(at)):
+        for row in slope:
+            step += inverse[:, t] * (row[t] / 2 if np.isfinite(row[t]) else 0.0)
+    length = np.sqrt((step * step).sum())
+    at += step * (gain * min(1.0, radius / max(length, TINY)))
 
 
 def _rested(visited: Array, radius: float) -> bool:
@@ -113,13 +131,13 @@ def curvature(objective: Climbable, pose: Array, basis: Array, offsets: Array) -
     """
     around = np.concatenate([offsets, -offsets])
     poses = moved_along(np.tile(pose, (len(around), 1, 1)), around, basis)
-    slopes = np.nan_to_num(tangent(objective(poses).gradient, poses, basis), posinf=0.0, neginf=0.0)
-    ahead, behind = np.split(slopes, 2)
+    found = np.nan_to_num(tangent(objective(poses).gradient, poses, basis), posinf=0.0, neginf=0.0)
+    ahead, behind = np.split(found, 2)
     hessian = np.linalg.lstsq(2 * offsets, behind - ahead, rcond=None)[0]
     values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
     values = np.maximum(values, max(np.abs(values).max() * LEAST_CURVATURE, TINY))
-    return slopes.mean(0), (vectors / values) @ vectors.T
+    return found.mean(0), (vectors / values) @ vectors.T
 
 
 def _at_most(step: Array, length: float) -> Array:
-    return step * min(1.0, length / max(float(np.linalg.norm(step)), 1e-30))
+    return step * min(1.0, length / max(float(np.linalg.norm(step)), TINY))

@@ -11,19 +11,21 @@ ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
 
 
 @compiled
-def pick(cumulative: Array, uniform: Array, voxels: Array) -> None:
+def pick(cumulative: Array, uniform: Array, columns: tuple[int, int], voxels: Array) -> None:
     """Draw voxels by their chances, in K sets of N, each spread over the whole image like all of them together.
 
     The total of ``cumulative (X Y Z,)`` is cut into K N equal strips of which every one gives a voxel, at the height that ``uniform
-    (K N,)`` in [0, 1) tells; K neighbours go to K different sets. Fills ``voxels (K, N)`` with places in memory.
+    (K N,)`` in [0, 1) tells; K neighbours go to K different sets. Fills the columns of ``voxels (K, N)``, places in memory, from the first
+    of ``columns`` up to the last.
     """
     sets, count = voxels.shape
-    height, last, at = cumulative[-1] / (sets * count), len(cumulative) - 1, 0
-    for s in range(count):
+    height, end = cumulative[-1] / (sets * count), len(cumulative) - 1
+    at = np.searchsorted(cumulative, columns[0] * sets * height)
+    for s in range(columns[0], columns[1]):
         # Which of the K comes first differs from strip to strip, so that no set keeps step with the rows of the image.
         row = (s * 2654435761 >> 7) % sets
         for n in range(s * sets, (s + 1) * sets):
-            while at < last and cumulative[at] <= (n + uniform[n]) * height:
+            while at < end and cumulative[at] <= (n + uniform[n]) * height:
                 at += 1
             voxels[row, s] = at
             row = row + 1 if row + 1 < sets else 0
@@ -41,6 +43,25 @@ def scatter(voxels: Array, uniform: Array, shape: tuple[int, int, int], index: A
         index[0, n] = min(max(np.float32(i) + uniform[0, n] - HALF, ZERO), tx)
         index[1, n] = min(max(np.float32(line - i * ny) + uniform[1, n] - HALF, ZERO), ty)
         index[2, n] = min(max(np.float32(voxels[n] - line * nz) + uniform[2, n] - HALF, ZERO), tz)
+
+
+@compiled
+def interpolate(volume: Array, index: Array, values: Array) -> None:
+    """Trilinear ``values (C, N)`` of ``volume (C, X, Y, Z)`` at ``index (3, N)`` on its lattice."""
+    channels, nx, ny, nz = volume.shape
+    sx, sy, sz = np.uint64(ny * nz if nx > 1 else 0), np.uint64(nz if ny > 1 else 0), np.uint64(1 if nz > 1 else 0)
+    voxels = volume.reshape(channels, nx * ny * nz)
+    for n in range(index.shape[1]):
+        i, j, k = int(index[0, n]), int(index[1, n]), int(index[2, n])
+        i, j, k = min(i, max(nx - 2, 0)), min(j, max(ny - 2, 0)), min(k, max(nz - 2, 0))
+        u, v, w = index[0, n] - np.float32(i), index[1, n] - np.float32(j), index[2, n] - np.float32(k)
+        first = np.uint64((i * ny + j) * nz + k)
+        for c in range(channels):
+            row, at = voxels[c], first
+            a, b = row[at] + w * (row[at + sz] - row[at]), row[at + sy] + w * (row[at + sy + sz] - row[at + sy])
+            near, at = a + v * (b - a), at + sx
+            a, b = row[at] + w * (row[at + sz] - row[at]), row[at + sy] + w * (row[at + sy + sz] - row[at + sy])
+            values[c, n] = near + u * (a + v * (b - a) - near)
 
 
 @vectorised
@@ -68,9 +89,7 @@ def steepen(channel: Array, low: float, high: float, steepness: Array) -> None:
 @compiled
 def accumulate(steepness: Array, cap: float, foreground: float, mask: Array, cumulative: Array) -> None:
     """Running sum of the chances ``(X Y Z,)``: a share ``foreground`` by capped steepness, the rest evenly over the mask, if any."""
-    steep, kept = 0.0, 0.0
-    for n in range(len(steepness)):
-        steep += min(steepness[n], cap)
+    steep = _capped_sum(steepness, cap)
     kept = mask.sum() if mask.size > 0 else len(steepness)
     by_steepness = foreground / steep if steep > 0 else 0.0
     evenly = (1 - foreground if steep > 0 else 1.0) / kept
@@ -79,3 +98,11 @@ def accumulate(steepness: Array, cap: float, foreground: float, mask: Array, cum
         counts = evenly if mask.size == 0 or mask[n] else 0.0
         total += min(steepness[n], cap) * by_steepness + counts
         cumulative[n] = total
+
+
+@vectorised
+def _capped_sum(steepness: Array, cap: float) -> float:
+    total = 0.0
+    for n in range(len(steepness)):
+        total += min(steepness[n], cap)
+    return total

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from torch import nn
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
-from medmi.registration.averaging import refine
+from medmi.registration.averaging import POOL, refine
 from medmi.registration.dense import DenseObjective, make_dense_objective
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import FAMILY_BY_LEVEL, SCALES, lift_point, scaled_basis
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
-from medmi.registration.levels import FOREGROUND, Array, Drawn, Volume, chances, draw, draw_sets, lift, lower, pyramid
+from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_sets, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.neural_objective import CriticObjective
 from medmi.registration.objective import Objective, Scores, make_objective
@@ -30,7 +30,7 @@ from medmi.spatial.linear import LinearTransform
 
 # Points at edges capture best; where an optimum lies exactly the whole image tells better.
 REFINED_FOREGROUND = 0.1
-# Sets of points of the last level that are drawn at once.
+# Sets of points of the last level that are drawn together: of more, each by itself covers the image less evenly.
 SETS = 8
 
 
@@ -67,8 +67,7 @@ class Run:
         """Adds a row to the history at each call."""
 
         def record(scores: Scores) -> None:
-            best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
-            similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
+            similarity, overlap = float(scores.similarity[scores.best]), float(scores.overlap[scores.best])
             self.history.append({"level": level, "similarity": similarity, "overlap": overlap})
 
         return record
@@ -139,10 +138,13 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
     stage, volumes = run.stages[level], run.levels[level]
     objective: Sampled | DenseObjective
     if isinstance(term, Term):
-        foreground = FOREGROUND if level < len(run.stages) - 1 else REFINED_FOREGROUND
-        objective = run.objective_of(term, level, draw(volumes[0], stage.points, run.rng, foreground))
+        objective = run.objective_of(term, level, draw(volumes[0], stage.points, run.rng))
     else:
         objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims, run.request.device)
+    return _ascended(run, level, stage, poses, objective)
+
+
+def _ascended(run: Run, level: int, stage: Stage, poses: Array, objective: Sampled | DenseObjective) -> Summit:
     poses = _best(objective, poses, stage) if level else poses
     first_step = stage.first_step * stage.spacing
     leaders = max(1, stage.poses // 3)
@@ -152,25 +154,17 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
 
 def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     """The best of the poses, which climbs on few points and then by steps that each look at points of their own."""
-    stage = run.stages[level]
+    stage, (fixed, _) = run.stages[level], run.levels[level]
     few = replace(stage, points=stage.points // 4, steps=stage.steps // 3, poses=1)
-    start = _climbed(replace(run, stages=[*run.stages[:level], few]), level, poses, term).poses[0]
-    fixed, _ = run.levels[level]
-    cumulative = chances(fixed, REFINED_FOREGROUND)
-
-    waiting: list[Drawn] = []
-    objectives: list[Sampled] = []
-
-    def drawn() -> Sampled:
-        if not waiting:
-            waiting.extend(draw_sets(fixed, cumulative, (SETS, stage.points), run.rng, run.request.threads))
-        objectives.append(run.objective_of(term, level, waiting.pop()))
-        return objectives[-1]
-
-    end = refine(drawn, start, run.basis(level), stage.steps, stage.spacing, run.rng, run.record(level))
-    scores = objectives[0](end.pose[None])
+    draw_some = partial(draw_sets, fixed, chances(fixed, REFINED_FOREGROUND), rng=run.rng, threads=run.request.threads)
+    (drawn,) = draw_some(size=(1, few.points))
+    start = _ascended(run, level, few, poses, run.objective_of(term, level, drawn)).poses[0]
+    sets = [drawn for _ in range(POOL // SETS) for drawn in draw_some(size=(SETS, stage.points))]
+    pool = [run.objective_of(term, level, drawn) for drawn in sets]
+    end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, run.rng, run.record(level))
+    scores = pool[0](end.pose[None])
     run.record(level)(scores)
-    return Summit(end.pose[None], scores, objectives[0], end.rested)
+    return Summit(end.pose[None], scores, pool[0], end.rested)
 
 
 def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array) -> Summit:
@@ -224,8 +218,7 @@ def _best(objective: Sampled | DenseObjective, poses: Array, stage: Stage) -> Ar
 
 
 def _solution(run: Run, summit: Summit, given: Array) -> Solution:
-    scores = summit.scores
-    best = int(np.argmax(np.nan_to_num(scores.merit, nan=-np.inf)))
+    scores, best = summit.scores, summit.scores.best
     similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
     shift = np.eye(4)
     shift[:3, 3] = -run.centre

@@ -21,44 +21,57 @@ BLOCK = 256
 ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
+def paired(volume: Array) -> Array:
+    """Each voxel of ``(..., X, Y, Z)`` with the next along the last axis: two float32 in the place of one float64, ``(..., X, Y, Z)``.
+
+    One look-up brings both. The last of a line, which no cell begins at, and a slice's only one go with any.
+    """
+    flat = volume.astype(np.float32, copy=False).ravel()
+    pairs = np.empty((flat.size, 2), np.float32)
+    pairs[:, 0] = flat
+    pairs[:-1, 1], pairs[-1, 1] = (flat[1:], flat[-1]) if volume.shape[-1] > 1 else (flat[:-1], flat[-1])
+    return pairs.view(np.float64).reshape(volume.shape)
+
+
 @compiled
-def sample(volume: Array, mask: Array, matrices: Array, points: Array, values: Array, gradients: Array) -> None:
-    """Trilinear values and index gradients of ``volume (C, X, Y, Z)`` where ``matrices (B, 4, 4)`` send ``points (3, N)``.
+def sample(pairs: Array, mask: Array, matrices: Array, points: Array, values: Array, gradients: Array) -> None:
+    """Trilinear values and index gradients of a volume, :func:`paired` ``(C, X, Y, Z)``, where ``matrices (B, 4, 4)`` send ``points
+    (3, N)``.
 
     Fills values ``(C + 1, B, N)`` and gradients ``(C + 1, B, 3, N)``, of which the last row is the weight; its gradient leaves out the
-    mask's. Beyond the lattice the value is that of its rim. Empty ``gradients`` or ``mask (X, Y, Z)`` are passed over.
+    mask's. Beyond the lattice the value is that of its rim. Empty ``gradients`` or ``mask``, paired ``(X, Y, Z)``, are passed over.
     """
-    channels, nx, ny, nz = volume.shape
-    voxels, counts = volume.reshape(channels, nx * ny * nz), mask.ravel()
+    channels, nx, ny, nz = pairs.shape
+    voxels, counts = pairs.reshape(channels, nx * ny * nz), mask.ravel()
     cells, fractions = np.empty(BLOCK, np.uint32), np.empty((3, BLOCK), np.float32)
-    rims, corners = np.empty((3, BLOCK), np.float32), np.empty((8, BLOCK), np.float32)
+    rims, corners = np.empty((3, BLOCK), np.float32), np.empty((4, BLOCK))
     seen = np.empty(BLOCK, np.float32)
     for b in range(matrices.shape[0]):
         matrix = matrices[b].astype(np.float32)
         for start in range(0, points.shape[1], BLOCK):
             block = slice(start, min(start + BLOCK, points.shape[1]))
             x, y, z, weights = points[0, block], points[1, block], points[2, block], values[channels, b, block]
-            _cells(
-                volume.shape, matrix, x, y, z, cells, fractions[0], fractions[1], fractions[2], rims[0], rims[1], rims[2]
+            cells_of(
+                pairs.shape, matrix, x, y, z, cells, fractions[0], fractions[1], fractions[2], rims[0], rims[1], rims[2]
             )  # fmt: skip
             for c in range(channels):
-                _corners(voxels[c], volume.shape, cells, corners, len(x))
-                _values(corners, fractions, values[c, b, block])
+                corners_of(voxels[c], pairs.shape, cells, corners, len(x))
+                values_of(corners, fractions, values[c, b, block])
                 if gradients.size > 0:
                     rows = gradients[c, b]
-                    _gradients(corners, fractions, rims, rows[0, block], rows[1, block], rows[2, block])
-            _weights(rims, weights)
+                    gradients_of(corners, fractions, rims, rows[0, block], rows[1, block], rows[2, block])
+            weights_of(rims, weights)
             if gradients.size > 0:
                 rows = gradients[channels, b]
-                _weight_gradients(rims, rows[0, block], rows[1, block], rows[2, block])
+                weight_gradients_of(rims, rows[0, block], rows[1, block], rows[2, block])
             if mask.size > 0:
-                _corners(counts, volume.shape, cells, corners, len(x))
-                _values(corners, fractions, seen[: len(x)])
+                corners_of(counts, pairs.shape, cells, corners, len(x))
+                values_of(corners, fractions, seen[: len(x)])
                 weights *= seen[: len(x)] >= HALF
 
 
 @vectorised
-def _cells(
+def cells_of(
     shape: tuple[int, int, int, int], m: Array, xs: Array, ys: Array, zs: Array,
     cells: Array, fu: Array, fv: Array, fw: Array, ru: Array, rv: Array, rw: Array,
 ) -> None:  # fmt: skip
@@ -75,10 +88,10 @@ def _cells(
     )
     for n in range(len(xs)):
         x, y, z = xs[n], ys[n], zs[n]
-        h = m[3, 0] * x + m[3, 1] * y + m[3, 2] * z + m[3, 3]
-        u = (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / h
-        v = (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / h
-        w = (m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]) / h
+        h = ONE / (m[3, 0] * x + m[3, 1] * y + m[3, 2] * z + m[3, 3])
+        u = (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) * h
+        v = (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) * h
+        w = (m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]) * h
         # NaN compares false and ends at 0, a long way off.
         cu, cv, cw = u if u > ZERO else ZERO, v if v > ZERO else ZERO, w if w > ZERO else ZERO
         cu, cv, cw = cu if cu < lx else lx, cv if cv < ly else ly, cw if cw < lz else lz
@@ -90,7 +103,7 @@ def _cells(
 
 
 @vectorised
-def _weights(rims: Array, weights: Array) -> None:
+def weights_of(rims: Array, weights: Array) -> None:
     for n in range(len(weights)):
         a, b, c = ONE - abs(rims[0, n]), ONE - abs(rims[1, n]), ONE - abs(rims[2, n])
         a, b, c = a if a > ZERO else ZERO, b if b > ZERO else ZERO, c if c > ZERO else ZERO
@@ -98,7 +111,7 @@ def _weights(rims: Array, weights: Array) -> None:
 
 
 @vectorised
-def _weight_gradients(rims: Array, gx: Array, gy: Array, gz: Array) -> None:
+def weight_gradients_of(rims: Array, gx: Array, gy: Array, gz: Array) -> None:
     for n in range(len(gx)):
         u, v, w = rims[0, n], rims[1, n], rims[2, n]
         a, b, c = ONE - abs(u), ONE - abs(v), ONE - abs(w)
@@ -109,36 +122,42 @@ def _weight_gradients(rims: Array, gx: Array, gy: Array, gz: Array) -> None:
 
 
 @compiled
-def _corners(voxels: Array, shape: tuple[int, int, int, int], cells: Array, corners: Array, count: int) -> None:
-    """The eight voxels around each point, ``corners (8, BLOCK)``: the first axis slowest."""
+def corners_of(pairs: Array, shape: tuple[int, int, int, int], cells: Array, corners: Array, count: int) -> None:
+    """The eight voxels around each point as four pairs along the last axis, ``corners (4, BLOCK)``: the first axis slowest."""
     sx = np.uint32(shape[2] * shape[3] if shape[1] > 1 else 0)
     sy = np.uint32(shape[3] if shape[2] > 1 else 0)
-    sz = np.uint32(1 if shape[3] > 1 else 0)
     for n in range(count):
         at = cells[n]
-        corners[0, n], corners[1, n] = voxels[at], voxels[at + sz]
-        corners[2, n], corners[3, n] = voxels[at + sy], voxels[at + sy + sz]
+        corners[0, n], corners[1, n] = pairs[at], pairs[at + sy]
         at += sx
-        corners[4, n], corners[5, n] = voxels[at], voxels[at + sz]
-        corners[6, n], corners[7, n] = voxels[at + sy], voxels[at + sy + sz]
+        corners[2, n], corners[3, n] = pairs[at], pairs[at + sy]
 
 
 @vectorised
-def _values(c: Array, fractions: Array, values: Array) -> None:
+def values_of(corners: Array, fractions: Array, values: Array) -> None:
+    c = corners.view(np.float32)
     for n in range(len(values)):
         fu, fv, fw = fractions[0, n], fractions[1, n], fractions[2, n]
-        v00, v01 = c[0, n] + fw * (c[1, n] - c[0, n]), c[2, n] + fw * (c[3, n] - c[2, n])
-        v10, v11 = c[4, n] + fw * (c[5, n] - c[4, n]), c[6, n] + fw * (c[7, n] - c[6, n])
+        v00, v01 = (
+            c[0, 2 * n] + fw * (c[0, 2 * n + 1] - c[0, 2 * n]),
+            c[1, 2 * n] + fw * (c[1, 2 * n + 1] - c[1, 2 * n]),
+        )
+        v10, v11 = (
+            c[2, 2 * n] + fw * (c[2, 2 * n + 1] - c[2, 2 * n]),
+            c[3, 2 * n] + fw * (c[3, 2 * n + 1] - c[3, 2 * n]),
+        )
         v0, v1 = v00 + fv * (v01 - v00), v10 + fv * (v11 - v10)
         values[n] = v0 + fu * (v1 - v0)
 
 
 @vectorised
-def _gradients(c: Array, fractions: Array, rims: Array, gx: Array, gy: Array, gz: Array) -> None:
+def gradients_of(corners: Array, fractions: Array, rims: Array, gx: Array, gy: Array, gz: Array) -> None:
+    c = corners.view(np.float32)
     for n in range(len(gx)):
         fu, fv, fw = fractions[0, n], fractions[1, n], fractions[2, n]
-        d00, d01, d10, d11 = c[1, n] - c[0, n], c[3, n] - c[2, n], c[5, n] - c[4, n], c[7, n] - c[6, n]
-        v00, v01, v10, v11 = c[0, n] + fw * d00, c[2, n] + fw * d01, c[4, n] + fw * d10, c[6, n] + fw * d11
+        c00, c01, c10, c11 = c[0, 2 * n], c[1, 2 * n], c[2, 2 * n], c[3, 2 * n]
+        d00, d01, d10, d11 = c[0, 2 * n + 1] - c00, c[1, 2 * n + 1] - c01, c[2, 2 * n + 1] - c10, c[3, 2 * n + 1] - c11
+        v00, v01, v10, v11 = c00 + fw * d00, c01 + fw * d01, c10 + fw * d10, c11 + fw * d11
         d0, d1 = d00 + fv * (d01 - d00), d10 + fv * (d11 - d10)
         along_x = v10 + fv * (v11 - v10) - (v00 + fv * (v01 - v00))
         along_y = v01 - v00 + fu * (v11 - v10 - (v01 - v00))
@@ -157,29 +176,13 @@ def settle_rim(values: Array, weights: Array, rim: Array) -> Array:
     """
     out, background = np.zeros((2, len(weights))), np.empty(weights.shape[1], np.float32)
     for b in range(len(weights)):
-        _background(values[:, b], rim, background)
+        background_of(values[:, b], rim, background)
         out[0, b], out[1, b] = _settled(weights[b], background)
     return out
 
 
 @vectorised
-def climb_rim(values: Array, rim: Array, factors: Array, derivatives: Array) -> None:
-    """From derivatives ``(C + 1, B, N)`` of the similarity to those of the value, in place.
-
-    All are scaled by the first of ``factors (2, B)``; by the weight comes the second, and nothing where values are not under the rim.
-    """
-    channels, background = len(values), np.empty(values.shape[2], np.float32)
-    for b in range(values.shape[1]):
-        _background(values[:, b], rim, background)
-        for c in range(channels):
-            derivatives[c, b] *= factors[0, b]
-        by_weight = derivatives[channels, b]
-        for n in range(len(by_weight)):
-            by_weight[n] = (by_weight[n] * factors[0, b] + factors[1, b]) * background[n]
-
-
-@vectorised
-def _background(values: Array, rim: Array, background: Array) -> None:
+def background_of(values: Array, rim: Array, background: Array) -> None:
     """1 where all ``values (C, N)`` are under the rim, else 0."""
     background[:] = ONE
     for c in range(len(values)):
@@ -212,14 +215,14 @@ def project(derivatives: Array, gradients: Array, matrices: Array, points: Array
             for start in range(0, points.shape[1], BLOCK):
                 block = slice(start, min(start + BLOCK, points.shape[1]))
                 g = gradients[c, b]
-                _project_block(
+                block_projected(
                     derivatives[c, b, block], g[0, block], g[1, block], g[2, block], m,
                     points[0, block], points[1, block], points[2, block], out[b],
                 )  # fmt: skip
 
 
 @vectorised
-def _project_block(
+def block_projected(
     d: Array, gx: Array, gy: Array, gz: Array, m: Array, xs: Array, ys: Array, zs: Array, out: Array
 ) -> None:
     a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = e0 = e1 = e2 = e3 = ZERO

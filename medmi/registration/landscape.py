@@ -58,7 +58,7 @@ def _moved(objective: Objective, poses: Array) -> tuple[Array, Array]:
     """Moving values ``(C, B, N)`` and weights ``(B, N)`` at the objective's points."""
     moving, no_slopes = objective.moving, np.empty((0, 0, 0, 0), np.float32)
     values = np.empty((len(moving.voxels) + 1, len(poses), objective.points.shape[1]), np.float32)
-    kernels_cpu.sample(moving.voxels, moving.mask, objective.to_index @ poses, objective.points, values, no_slopes)
+    kernels_cpu.sample(moving.pairs, moving.mask_pairs, objective.to_index @ poses, objective.points, values, no_slopes)
     kernels_cpu.settle_rim(values[:-1], values[-1], objective.rim)
     return values[:-1], values[-1]
 
@@ -67,7 +67,9 @@ def _ratios(objective: Objective, values: Array, weights: Array) -> Array:
     """``p(x, y) / (p(x) p(y))`` over the points inside, ``(C, B, bins, bins)``."""
     samples = objective.samples
     tables = np.empty((*values.shape[:2], samples.bins, samples.bins))
-    histogram_cpu.histogram(values, weights, samples.positions, samples.low, samples.scale, tables)
+    batch, count = weights.shape
+    places, counts = np.tile(np.arange(count, dtype=np.uint32), (batch, 1)), np.full(batch, count)
+    histogram_cpu.histogram(values, weights, places, counts, samples.positions, samples.low, samples.scale, tables)
     tables /= np.maximum(tables.sum((-1, -2), keepdims=True), TINY)
     unrelated = tables.sum(-1, keepdims=True) * tables.sum(-2, keepdims=True)
     return np.where(tables > TINY, tables / np.maximum(unrelated, TINY * TINY), 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from medmi.spatial.pyramid import shrink, shrink_factors
 Array = np.ndarray
 RANGE_PERCENTILES = (0.5, 99.9)
 RANGE_VOXELS, CAP_VOXELS = 60_000, 10_000
-NO_MASK = np.zeros((0, 0, 0), np.uint8)
+NO_MASK, NO_PAIRS = np.zeros((0, 0, 0), np.uint8), np.zeros((0, 0, 0))
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,16 @@ class Volume:
     to_world: Array
     low: Array
     high: Array
+
+    @cached_property
+    def pairs(self) -> Array:
+        """The voxels as points are looked up in them."""
+        return kernels_cpu.paired(self.voxels)
+
+    @cached_property
+    def mask_pairs(self) -> Array:
+        """The mask likewise, or empty."""
+        return kernels_cpu.paired(self.mask) if self.mask.size else NO_PAIRS
 
     @cached_property
     def moments(self) -> tuple[Array, Array]:
@@ -160,23 +171,19 @@ def draw_sets(
     volume: Volume, cumulative: Array, size: tuple[int, int], rng: np.random.Generator, threads: int = 1
 ) -> list[Drawn]:
     """Sets of points, ``size = (how many sets, points of each)``, by :func:`chances`; stratified over all of them together too."""
-    voxels = np.empty(size, np.uint32)
-    drawing_cpu.pick(cumulative, rng.random(size[0] * size[1], np.float32), voxels)
-    places = rng.random((size[0], 3, size[1]), np.float32)
+    voxels, (sets, count) = np.empty(size, np.uint32), size
+    uniform = rng.random(sets * count, np.float32)
+    ends = np.linspace(0, count, threads + 1).astype(int)
+    shared_out(lambda part: drawing_cpu.pick(cumulative, uniform, part, voxels), list(pairwise(ends)), threads)
+    places = rng.random((sets, 3, count), np.float32)
 
     def placed(k: int) -> Drawn:
-        index = np.empty((3, size[1]), np.float32)
+        index, values = np.empty((3, count), np.float32), np.empty((len(volume.voxels), count), np.float32)
         drawing_cpu.scatter(voxels[k], places[k], volume.voxels.shape[1:], index)
-        return Drawn(index, _values_at(volume, index), volume.to_world)
+        drawing_cpu.interpolate(volume.voxels, index, values)
+        return Drawn(index, values, volume.to_world)
 
-    return shared_out(placed, range(size[0]), threads)
-
-
-def _values_at(volume: Volume, index: Array) -> Array:
-    values = np.empty((len(volume.voxels) + 1, 1, index.shape[1]), np.float32)
-    no_gradients = np.empty((0, 0, 0, 0), np.float32)
-    kernels_cpu.sample(volume.voxels, NO_MASK, np.eye(4)[None], index, values, no_gradients)
-    return values[:-1, 0]
+    return shared_out(placed, range(sets), threads)
 
 
 def chances(volume: Volume, foreground: float) -> Array:

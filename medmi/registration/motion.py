@@ -30,22 +30,28 @@ def tangent(gradient: Array, poses: Array, basis: Array) -> Array:
 
 @compiled
 def _advance(poses: Array, steps: Array, basis: Array, out: Array) -> None:
-    one = np.eye(4)
     for b in range(len(poses)):
-        motion = np.zeros((4, 4))
-        for t in range(len(basis)):
-            motion += steps[b, t] * basis[t]
-        size, halvings = np.abs(motion).sum(), 0
-        # A motion that is not finite makes a pose that is not.
-        while REACH < size < np.inf:
-            size, halvings = size / 2, halvings + 1
-        motion /= 2.0**halvings
-        power = one.copy()
-        for k in range(DEGREE, 0, -1):
-            power = one + _product(motion, power) / k
-        for _ in range(halvings):
-            power = _product(power, power)
-        out[b] = _product(poses[b], power)
+        advance(poses[b], steps[b], basis, out[b])
+
+
+@compiled
+def advance(pose: Array, step: Array, basis: Array, out: Array) -> None:
+    """:func:`moved_along` for one pose, into ``out``."""
+    one = np.eye(4)
+    motion = np.zeros((4, 4))
+    for t in range(len(basis)):
+        motion += step[t] * basis[t]
+    size, halvings = np.abs(motion).sum(), 0
+    # A motion that is not finite makes a pose that is not.
+    while REACH < size < np.inf:
+        size, halvings = size / 2, halvings + 1
+    motion /= 2.0**halvings
+    power = one.copy()
+    for k in range(DEGREE, 0, -1):
+        power = one + _product(motion, power) / k
+    for _ in range(halvings):
+        power = _product(power, power)
+    out[:] = _product(pose, power)
 
 
 @compiled

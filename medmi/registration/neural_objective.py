@@ -85,7 +85,7 @@ class Pool:
             np.empty((features + 1, 1, count), np.float32),
             np.empty((features + 1, 1, 3, count), np.float32),
         )
-        kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrix[None], points, values, slopes)
+        kernels_cpu.sample(self.moving.pairs, self.moving.mask_pairs, matrix[None], points, values, slopes)
         kept = np.flatnonzero(values[-1, 0] == 1)
         moving = torch.from_numpy(np.ascontiguousarray(values[:-1, 0, kept].T))
         return Pairs(self.fixed[torch.from_numpy(chosen[kept])], moving, kept, points, matrix, slopes[:-1])

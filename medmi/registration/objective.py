@@ -17,14 +17,16 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from medmi.registration import kernels_cpu
+from medmi.registration.kept_cpu import keep, pull_back
 from medmi.registration.levels import Drawn, Volume
 from medmi.registration.terms import Samples, Term
 from medmi.registration.workers import shared_out
 
 Array = np.ndarray
 # Points of all poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
-BATCH = 32768
+BATCH = 65536
+# Fewer points of all poses are not shared out: to wake a thread takes as long.
+LEAST = 16384
 # Share of the robust range under which values are background.
 BACKGROUND = 0.35
 
@@ -38,6 +40,11 @@ class Scores:
     merit: Array
     value: Array
     gradient: Array
+
+    @property
+    def best(self) -> int:
+        """Which pose has the highest merit; one that has none comes last."""
+        return int(np.argmax(np.where(np.isnan(self.merit), -np.inf, self.merit)))
 
 
 @dataclass(frozen=True)
@@ -62,29 +69,25 @@ class Objective:
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)``."""
-        chunks = max(1, -(-len(poses) * self.points.shape[1] // BATCH))
-        chunks = np.array_split(poses, min(len(poses), -(-chunks // self.threads) * self.threads))
-        parts = shared_out(lambda chunk: self._evaluate(chunk, gradient), chunks, self.threads)
-        return Scores(*(np.concatenate([p[k] for p in parts]) for k in range(5)))
+        total = len(poses) * self.points.shape[1]
+        chunks = min(len(poses), max(-(-total // BATCH), min(self.threads, total // LEAST)))
+        if chunks <= 1:
+            return Scores(*self._evaluate(poses, gradient))
+        parts = shared_out(lambda chunk: self._evaluate(chunk, gradient), np.array_split(poses, chunks), self.threads)
+        return Scores(*(np.concatenate(rows) for rows in zip(*parts)))
 
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:
-        channels, batch, count = len(self.moving.voxels), len(poses), self.points.shape[1]
-        matrices = self.to_index @ poses
-        values = np.empty((channels + 1, batch, count), np.float32)
-        slopes = np.empty((channels + 1, batch, 3, count) if gradient else (0, 0, 0, 0), np.float32)
-        kernels_cpu.sample(self.moving.voxels, self.moving.mask, matrices, self.points, values, slopes)
-        moved, weights = values[:channels], values[channels]
-        left, missing = kernels_cpu.settle_rim(moved, weights, self.rim) / count
-        similarity, derivatives = self.term.evaluate(moved, weights, self.samples, gradient)
+        matrices, count = self.to_index @ poses, self.points.shape[1]
+        kept = keep(self.moving.pairs, self.moving.mask_pairs, self.rim, matrices, self.points, gradient)
+        left, missing = kept.sums / count
+        similarity, by_value, by_weight = self.term.evaluate(kept, self.samples, gradient)
         excess = similarity - self.term.unrelated(self.samples)
-        out = np.zeros((batch, 4, 4))
-        if gradient:
+        slopes = np.zeros((len(poses), 4, 4))
+        if by_value is not None and by_weight is not None:
             factors = np.stack([1 - missing, excess / count]).astype(np.float32)
-            kernels_cpu.climb_rim(moved, self.rim, factors, derivatives)
-            kernels_cpu.project(derivatives, slopes, matrices, self.points, out)
-            out = self.to_index.T @ out
+            slopes = self.to_index.T @ pull_back(kept, by_value, by_weight, factors, matrices, self.points)
         merit = self.term.information(similarity, self.samples) * left
-        return similarity, left, merit, excess * (1 - missing), out
+        return similarity, left, merit, excess * (1 - missing), slopes
 
     @cached_property
     def rim(self) -> Array:

@@ -1,7 +1,7 @@
 """Similarity terms on sampled points, each a row: what it is worth at each pose, and its derivative by each moved value.
 
-All are *maximised* here. Values come in batches of poses: moved ``(C, B, N)``, fixed ``(C, N)``, weights ``(B, N)`` from 0 outside the
-moving image to 1 inside.
+All are *maximised* here. Values come in batches of poses: the fixed ones ``(C, N)``, and of each pose the moved ones that are
+:class:`~medmi.registration.kept_cpu.Kept`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medmi.registration import histogram_cpu, terms_torch
+from medmi.registration.kept_cpu import Kept
 from medmi.registration.terms_torch import TensorEvaluation
 
 Array = np.ndarray
@@ -37,7 +38,8 @@ class Samples:
     unrelated_difference: Callable[[], float] = float
 
 
-Evaluation = Callable[[Array, Array, Samples, bool], tuple[Array, Array]]
+Evaluated = tuple[Array, Array | None, Array | None]
+Evaluation = Callable[[Kept, Samples, bool], Evaluated]
 Information = Callable[[Array, Samples], Array]
 
 
@@ -46,9 +48,9 @@ class Term:
     """A similarity.
 
     Attributes:
-        evaluate: of moved values, weights, samples and whether derivatives are asked: its values ``(B,)`` and the derivatives ``(C + 1, B,
-            N)`` by the moved values and, last, by the weights.
-        on_tensors: of the same on a device, without derivatives: its values ``(B,)``.
+        evaluate: of the kept points, samples and whether derivatives are asked: its values ``(B,)`` and the derivatives by the moved
+            values ``(C, B, N)`` and by the weights of the edges ``(B, N)``, or None.
+        on_tensors: of the moved values, their weights and samples on a device, without derivatives: its values ``(B,)``.
         unrelated: its value for images that share nothing.
         information: of its values ``(B,)``: what a point of the overlap tells, in nat or about so; above 0 where images share something.
             Only information may be weighed against the overlap.
@@ -95,35 +97,41 @@ ALIKE = 1e-2
 def histogram_evaluation(of_tables: Callable[[Array], tuple[Array, Array]]) -> Evaluation:
     """The evaluation of a function of the joint histogram over the overlap, summed over channels."""
 
-    def evaluate(moved: Array, weights: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
-        channels, poses, count = moved.shape
+    def evaluate(kept: Kept, samples: Samples, derivative: bool) -> Evaluated:
+        channels, poses, _ = kept.values.shape
         tables = np.empty((channels, poses, samples.bins, samples.bins))
-        histogram_cpu.histogram(moved, weights, samples.positions, samples.low, samples.scale, tables)
-        kept = np.maximum(tables[0].sum((-1, -2)), TINY)[:, None, None]
-        tables /= kept
+        points = kept.values, kept.weights, kept.places
+        windows = samples.positions, samples.low, samples.scale
+        histogram_cpu.histogram(*points, kept.counts[0], *windows, tables)
+        mass = np.maximum(tables[0].sum((-1, -2)), TINY)[:, None, None]
+        tables /= mass
         value, slope = of_tables(tables)
-        out = np.empty((channels + 1, poses, count) if derivative else (0, 0, 0), np.float32)
-        if derivative:
-            # Of tables that sum to one: what all points have in common is none of a single one's.
-            slopes = ((slope - (tables * slope).sum((-1, -2), keepdims=True)) / kept).astype(np.float32)
-            histogram_cpu.look_up(moved, weights, samples.positions, samples.low, samples.scale, slopes, out)
-        return value.sum(0), out
+        if not derivative:
+            return value.sum(0), None, None
+        by_value, by_weight = np.empty_like(kept.values), np.empty_like(kept.weights)
+        # Of tables that sum to one: what all points have in common is none of a single one's.
+        slopes = ((slope - (tables * slope).sum((-1, -2), keepdims=True)) / mass).astype(np.float32)
+        histogram_cpu.look_up(*points, kept.edges, kept.counts, *windows, slopes, by_value, by_weight)
+        return value.sum(0), by_value, by_weight
 
     return evaluate
 
 
-def squared_difference(moved: Array, weights: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
+def squared_difference(kept: Kept, samples: Samples, derivative: bool) -> Evaluated:
     """Minus the mean squared difference over the overlap, summed over channels."""
-    kept = np.maximum(weights.sum(1, dtype=np.float64), TINY)[:, None]
-    residual = moved - samples.fixed[:, None]
+    fixed, moved, weights = _filled(kept, samples)
+    mass = np.maximum(weights.sum(1, dtype=np.float64), TINY)[:, None]
+    residual = moved - fixed
     squares = np.square(residual, dtype=np.float64).sum(0)
-    score = -(squares * weights).sum(1, keepdims=True) / kept
-    by_value, by_weight = residual * (-2 * weights / kept), (-squares - score) / kept
-    return score[:, 0], np.concatenate([by_value, by_weight[None]]).astype(np.float32)
+    score = -(squares * weights).sum(1, keepdims=True) / mass
+    if not derivative:
+        return score[:, 0], None, None
+    return score[:, 0], *_slopes(kept, residual * (-2 * weights / mass), (-squares - score) / mass)
 
 
-def cross_correlation(moved: Array, weights: Array, samples: Samples, derivative: bool) -> tuple[Array, Array]:
+def cross_correlation(kept: Kept, samples: Samples, derivative: bool) -> Evaluated:
     """Pearson's correlation over the overlap, summed over channels; 0 where either image is flat there."""
+    fixed, moved, weights = _filled(kept, samples)
     share = weights / np.maximum(weights.sum(1, keepdims=True, dtype=np.float64), TINY)
 
     def standardised(x: Array) -> tuple[Array, Array]:
@@ -135,12 +143,32 @@ def cross_correlation(moved: Array, weights: Array, samples: Samples, derivative
         deviation = np.sqrt(np.where(varies, variance, 1))
         return np.where(varies, rest / deviation, 0), deviation
 
-    f, _ = standardised(samples.fixed[:, None].astype(np.float64))
+    f, _ = standardised(fixed.astype(np.float64))
     m, deviation = standardised(moved.astype(np.float64))
     correlation = (f * m * share).sum(-1, keepdims=True)
+    if not derivative:
+        return correlation.sum((0, 2)), None, None
     by_value = (f - correlation * m) * share / deviation * (m != 0).any(-1, keepdims=True)
     by_weight = (f * m - correlation / 2 * (f * f + m * m)).sum(0) / np.maximum(weights.sum(1, keepdims=True), TINY)
-    return correlation.sum((0, 2)), np.concatenate([by_value, by_weight[None]]).astype(np.float32)
+    return correlation.sum((0, 2)), *_slopes(kept, by_value, by_weight)
+
+
+def _filled(kept: Kept, samples: Samples) -> tuple[Array, Array, Array]:
+    """Fixed and moving values ``(C, B, M)`` and weights ``(B, M)`` of the kept points, 0 where a pose keeps fewer than M."""
+    most = int(kept.counts[0].max())
+    there = np.arange(most) < kept.counts[0][:, None]
+    places = np.where(there, kept.places[:, :most], 0)
+    fixed, moved, weights = (
+        np.where(there, a, np.float32(0))
+        for a in (samples.fixed[:, places], kept.values[:, :, :most], kept.weights[:, :most])
+    )
+    return fixed, moved, weights
+
+
+def _slopes(kept: Kept, by_value: Array, by_weight: Array) -> tuple[Array, Array]:
+    """Derivatives by the values, and by the weights of the edges."""
+    edges = np.where(np.arange(kept.edges.shape[1]) < kept.counts[1][:, None], kept.edges, 0)
+    return by_value.astype(np.float32), np.take_along_axis(by_weight, edges, 1).astype(np.float32)
 
 
 def informed(values: Array, samples: Samples) -> Array:

@@ -20,9 +20,17 @@ Result = TypeVar("Result")
 
 def shared_out(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result]:
     """The results of all items, in their order; one after the other where there is but one thread or item."""
-    if threads == 1 or len(items) == 1:
+    shares = min(threads, len(items))
+    if shares <= 1:
         return [work(item) for item in items]
-    return list(_pool(threads).map(work, items))
+
+    def done(share: int) -> list[Result]:
+        return [work(item) for item in items[share::shares]]
+
+    # The calling thread takes a share itself: to wake another one takes as long as a small evaluation.
+    others = [_pool(threads - 1).submit(done, share) for share in range(1, shares)]
+    rows = [done(0), *(other.result() for other in others)]
+    return [rows[k % shares][k // shares] for k in range(len(items))]
 
 
 @lru_cache

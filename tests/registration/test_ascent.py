@@ -8,10 +8,11 @@ import scipy.optimize
 import torch
 from scipy.ndimage import map_coordinates
 
-from medmi.registration.ascent import LEAST_OVERLAP, TRIAL, Climbers, _updated, ascend
+from medmi.registration.ascent import LEAST_OVERLAP, TRIAL, Climbers, ascend
 from medmi.registration.families import scaled_basis
 from medmi.registration.levels import Drawn, Volume, draw, lift, pyramid
 from medmi.registration.objective import Objective, Scores, make_objective
+from medmi.registration.quasi_newton_cpu import update
 from medmi.registration.terms import TERMS
 from medmi.spatial import linear_matrix
 from tests.oracles.smooth_pairs import smooth_problem
@@ -136,31 +137,31 @@ def test_updates_are_scipys_bfgs():
     matrix = matrix @ matrix.T + np.eye(6)
     theirs = scipy.optimize.BFGS(init_scale=1.0)
     theirs.initialize(6, "inv_hess")
-    ours = np.eye(6)[None]
+    ours = np.eye(6)
     for _ in range(12):
         step = rng.normal(size=6)
         theirs.update(step, matrix @ step)
-        ours = _updated(ours, step[None], (matrix @ step)[None])
-        np.testing.assert_allclose(ours[0], theirs.get_matrix(), rtol=0, atol=1e-8)
-        np.testing.assert_allclose(ours[0] @ matrix @ step, step, atol=1e-8)
+        update(ours, step, matrix @ step)
+        np.testing.assert_allclose(ours, theirs.get_matrix(), rtol=0, atol=1e-8)
+        np.testing.assert_allclose(ours @ matrix @ step, step, atol=1e-8)
 
 
 def test_conjugate_steps_give_the_inverse_hessian():
     values, vectors = np.linalg.eigh(HESSIAN)
-    inverse = np.eye(3)[None]
-    for vector in vectors.T:
-        inverse = _updated(inverse, vector[None], (HESSIAN @ vector)[None])
-    np.testing.assert_allclose(inverse[0], np.linalg.inv(HESSIAN), atol=1e-12)
+    inverse = np.eye(3)
+    for vector in np.ascontiguousarray(vectors.T):
+        update(inverse, vector, HESSIAN @ vector)
+    np.testing.assert_allclose(inverse, np.linalg.inv(HESSIAN), atol=1e-12)
     assert (values > 0).all()
 
 
 @pytest.mark.parametrize("change", [-1.0, 0.0, np.nan])
 def test_updates_without_positive_curvature_are_skipped(change):
-    inverse = np.stack([np.eye(3), 2 * np.eye(3)])
-    step = np.ones((2, 3))
-    new = _updated(inverse, step, np.stack([np.full(3, change), np.full(3, 4.0)]))
-    np.testing.assert_array_equal(new[0], inverse[0])
-    np.testing.assert_allclose(new[1] @ np.full(3, 4.0), step[1])
+    inverse = 2 * np.eye(3)
+    update(inverse, np.ones(3), np.full(3, change))
+    np.testing.assert_array_equal(inverse, 2 * np.eye(3))
+    update(inverse, np.ones(3), np.full(3, 4.0))
+    np.testing.assert_allclose(inverse @ np.full(3, 4.0), np.ones(3))
 
 
 def objective_for(name: str, truth: torch.Tensor) -> tuple[Objective, np.ndarray, np.ndarray]:

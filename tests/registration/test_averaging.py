@@ -39,7 +39,8 @@ def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Callable[[np.ndarray
 
 
 def refined(noise: float, steps: int = 64, seed: int = 0, radius: float = 1.0):
-    return refine(hill(noise, seed), np.eye(4), BASIS, steps, radius, np.random.default_rng(seed))
+    draw = hill(noise, seed)
+    return refine([draw() for _ in range(POOL)], np.eye(4), BASIS, steps, radius, np.random.default_rng(seed))
 
 
 def test_a_quadratic_gives_its_gradient_and_inverse_hessian():
@@ -82,11 +83,12 @@ def test_the_mean_is_nearer_than_the_draws_are():
 
 def test_the_start_is_forgotten():
     """The same draws from two starts end together."""
-    ends = []
+    draw, ends = hill(0.3), []
+    pool = [draw() for _ in range(POOL)]
     for start in ([0.0, 0.0, 0.0], [0.6, -0.7, 0.4]):
         pose = np.eye(4)
         pose[:3, 3] = start
-        ends.append(refine(hill(0.3), pose, BASIS, 64, 1.0, np.random.default_rng(5)).pose[:3, 3])
+        ends.append(refine(pool, pose, BASIS, 64, 1.0, np.random.default_rng(5)).pose[:3, 3])
     assert np.linalg.norm(ends[0] - ends[1]) < 0.01
 
 
@@ -104,18 +106,15 @@ def test_poses_stay_in_their_group():
     turns = np.zeros((1, 4, 4))
     turns[0, 0, 1], turns[0, 1, 0] = -1, 1
 
-    def draw() -> Callable[[np.ndarray], Scores]:
-        def objective(poses: np.ndarray) -> Scores:
-            gradient = np.zeros((len(poses), 4, 4))
-            gradient[:, 0, 1] = -1.0
-            gradient[:, 1, 0] = 1.0
-            value = poses[:, 1, 0] - poses[:, 0, 1]
-            return Scores(value, np.ones(len(poses)), value, value, gradient)
-
-        return objective
+    def objective(poses: np.ndarray) -> Scores:
+        gradient = np.zeros((len(poses), 4, 4))
+        gradient[:, 0, 1] = -1.0
+        gradient[:, 1, 0] = 1.0
+        value = poses[:, 1, 0] - poses[:, 0, 1]
+        return Scores(value, np.ones(len(poses)), value, value, gradient)
 
     start = moved_along(np.eye(4)[None], np.array([[1.2]]), turns)[0]
-    pose = refine(draw, start, turns, 40, 0.5, np.random.default_rng(0)).pose
+    pose = refine([objective], start, turns, 40, 0.5, np.random.default_rng(0)).pose
     angle = np.real(logm(pose[:3, :3]))[1, 0]
     np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-12)
     assert angle == pytest.approx(np.pi / 2, abs=0.02)
@@ -123,15 +122,15 @@ def test_poses_stay_in_their_group():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_slopes_that_are_not_finite_leave_the_pose_where_it_is(bad):
-    def draw() -> Callable[[np.ndarray], Scores]:
-        return lambda poses: Scores(*[np.full(len(poses), bad)] * 4, np.full((len(poses), 4, 4), bad))
+    def objective(poses: np.ndarray) -> Scores:
+        return Scores(*[np.full(len(poses), bad)] * 4, np.full((len(poses), 4, 4), bad))
 
-    assert np.array_equal(refine(draw, np.eye(4), BASIS, 4, 1.0, np.random.default_rng(0)).pose, np.eye(4))
+    assert np.array_equal(refine([objective], np.eye(4), BASIS, 4, 1.0, np.random.default_rng(0)).pose, np.eye(4))
 
 
 def test_each_pair_is_told_and_lies_around_the_pose():
     told: list[Scores] = []
-    refine(hill(), np.eye(4), BASIS, 5, 1.0, np.random.default_rng(0), told.append)
+    refine([hill()()], np.eye(4), BASIS, 5, 1.0, np.random.default_rng(0), told.append)
     assert [len(scores.similarity) for scores in told] == [2] * 5
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 from medmi.registration import drawing_cpu
 
@@ -14,7 +15,8 @@ def test_pick_is_a_search_in_the_cumulative_chances_dealt_out_to_sets(sets):
     cumulative = np.cumsum(rng.random(900) * (rng.random(900) > 0.3))
     uniform = rng.random(sets * 60, np.float32)
     voxels = np.empty((sets, 60), np.uint32)
-    drawing_cpu.pick(cumulative, uniform, voxels)
+    for columns in ((0, 23), (23, 60)):
+        drawing_cpu.pick(cumulative, uniform, columns, voxels)
     heights = (np.arange(sets * 60) + uniform.astype(np.float64)) * (cumulative[-1] / (sets * 60))
     expected = np.minimum(np.searchsorted(cumulative, heights, side="right"), 899).reshape(60, sets)
     np.testing.assert_array_equal(np.sort(voxels.T, 1), expected)
@@ -31,6 +33,17 @@ def test_scatter_places_points_in_their_voxels_and_on_the_lattice(shape):
     drawing_cpu.scatter(voxels, uniform, shape, index)
     expected = np.stack(np.unravel_index(voxels, shape)) + uniform - 0.5
     np.testing.assert_allclose(index, np.clip(expected, 0, np.array(shape)[:, None] - 1), rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 6), (5, 7, 1)])
+def test_interpolation_is_scipys(shape):
+    rng = np.random.default_rng(7)
+    volume = rng.normal(size=(2, *shape)).astype(np.float32)
+    index = np.append(rng.random((3, 400)), np.eye(3, 4), 1) * (np.array(shape)[:, None] - 1)
+    values = np.empty((2, 404), np.float32)
+    drawing_cpu.interpolate(volume, index.astype(np.float32), values)
+    expected = [map_coordinates(channel.astype(np.float64), index, order=1) for channel in volume]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-5)
 
 
 def test_steepness_sums_the_clipped_steps_to_all_neighbours():

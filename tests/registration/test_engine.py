@@ -151,9 +151,8 @@ def test_images_far_apart_fail_for_want_of_overlap():
 
 
 def test_a_similarity_that_is_not_finite_fails():
-    def broken(moved, weights, samples, derivative):
-        shape = (len(moved) + 1, *weights.shape) if derivative else (0, 0, 0)
-        return np.full(len(weights), np.nan), np.full(shape, np.nan, np.float32)
+    def broken(kept, samples, derivative):
+        return [np.full_like(a, np.nan) for a in (kept.sums[0], kept.values, kept.weights)]
 
     problem = smooth_problem(torch.eye(4, dtype=torch.float64))
     solution = solve(

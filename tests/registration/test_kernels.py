@@ -1,4 +1,4 @@
-"""Compiled loops against SciPy's interpolation, dense histograms and finite differences."""
+"""Compiled loops over points against SciPy's interpolation and finite differences."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import pytest
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from medmi.registration import histogram_cpu, kernels_cpu
-from tests.oracles.dense_histogram import joint_counts
+from medmi.registration import kernels_cpu
 
 SHAPE = (7, 9, 8)
-NO_MASK = np.zeros((0, 0, 0), np.uint8)
-BINS = 11
+NO_MASK = np.zeros((0, 0, 0))
 
 
 def volume_of(shape: tuple[int, ...] = SHAPE, channels: int = 2) -> np.ndarray:
@@ -40,7 +38,7 @@ def sampled(volume, poses, points, mask=NO_MASK, gradients=True):
     channels, batch, count = len(volume), len(poses), points.shape[1]
     values = np.full((channels + 1, batch, count), 7, np.float32)
     slopes = np.full((channels + 1, batch, 3, count) if gradients else (0, 0, 0, 0), 7, np.float32)
-    kernels_cpu.sample(volume, mask, poses, points, values, slopes)
+    kernels_cpu.sample(kernels_cpu.paired(volume), mask, poses, points, values, slopes)
     return values[:-1], slopes[:-1], values[-1], slopes[-1:]
 
 
@@ -125,7 +123,7 @@ def test_a_slice_has_no_gradient_across_it():
 def test_the_mask_counts_where_its_own_interpolation_reaches_a_half():
     volume, mask = volume_of(), blob_mask()
     points = points_of()
-    values, _, weights, _ = sampled(volume, np.eye(4)[None], points, mask)
+    values, _, weights, _ = sampled(volume, np.eye(4)[None], points, kernels_cpu.paired(mask))
     free, _, plain, _ = sampled(volume, np.eye(4)[None], points)
     np.testing.assert_array_equal(values, free)
     seen = map_coordinates(mask.astype(np.float64), points.astype(np.float64), order=1, mode="nearest")
@@ -168,54 +166,6 @@ def test_project_is_the_derivative_by_the_matrix_entries(projective):
                 assert out[b, r, s] == pytest.approx(expected, rel=1e-3, abs=5e-3)
 
 
-def histogram_input(count: int = 400):
-    rng = np.random.default_rng(5)
-    values = rng.normal(40, 25, (3, 2, count)).astype(np.float32)
-    positions = rng.uniform(0, BINS - 1, (3, count)).astype(np.float32)
-    positions[:, :3] = np.array([0, BINS - 1, 4])
-    weights = np.clip(rng.normal(0.8, 0.5, (2, count)), 0, 1).astype(np.float32)
-    low, scale = np.array([0, 5, -10], np.float32), ((BINS - 1) / np.array([80, 60, 99])).astype(np.float32)
-    return values, weights, positions, low, scale
-
-
-def moving_positions(values: np.ndarray, low: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    return (values.astype(np.float64) - low[:, None, None]) * scale[:, None, None]
-
-
-def test_histogram_is_the_dense_one():
-    values, weights, positions, low, scale = histogram_input()
-    tables = np.full((3, 2, BINS, BINS), 7.0)
-    histogram_cpu.histogram(values, weights, positions, low, scale, tables)
-    moving = moving_positions(values, low, scale)
-    assert (moving < 0).any() and (moving > BINS - 1).any()
-    for c, b in np.ndindex(3, 2):
-        expected = joint_counts(positions[c], moving[c, b], weights[b], BINS)
-        np.testing.assert_allclose(tables[c, b], expected, rtol=0, atol=2e-4)
-    np.testing.assert_allclose(tables.sum((-1, -2)), np.repeat(weights.sum(1)[None], 3, 0), rtol=1e-5)
-
-
-def test_look_up_is_the_derivative_of_the_dense_tables():
-    values, weights, positions, low, scale = histogram_input(60)
-    slopes = np.random.default_rng(6).normal(size=(3, 2, BINS, BINS)).astype(np.float32)
-    out = np.full((4, 2, 60), 7, np.float32)
-    histogram_cpu.look_up(values, weights, positions, low, scale, slopes, out)
-
-    def score(c: int, b: int, n: int, value: float, weight: float) -> float:
-        position = np.array([(value - float(low[c])) * float(scale[c])])
-        return float((slopes[c, b] * joint_counts(positions[c, n : n + 1], position, np.array([weight]), BINS)).sum())
-
-    moving = moving_positions(values, low, scale)
-    for c, b, n in np.ndindex(*values.shape):
-        if abs(moving[c, b, n] - round(float(moving[c, b, n]))) < 1e-3:
-            continue
-        at, step, weight = float(values[c, b, n]), 1e-3, float(weights[b, n])
-        expected = (score(c, b, n, at + step, weight) - score(c, b, n, at - step, weight)) / (2 * step)
-        assert out[c, b, n] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    for b, n in np.ndindex(2, 60):
-        expected = sum(score(c, b, n, float(values[c, b, n]), 1.0) for c in range(3))
-        assert out[3, b, n] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-
-
 def test_each_pose_gives_the_same_bits_alone_and_in_a_batch():
     volume, poses, points = volume_of(), matrices(5, 0.02), points_of()
     together = sampled(volume, poses, points)
@@ -237,11 +187,3 @@ def test_weight_is_lost_where_all_channels_are_under_the_rim():
     np.testing.assert_array_equal(settled, np.where(background | (weights == 1), weights, 0))
     assert not kernels_cpu.settle_rim(values, hard, np.full(2, -np.inf, np.float32))[1].any()
     np.testing.assert_array_equal(hard, weights == 1)
-    derivatives, factors = rng.normal(size=(3, 3, 700)).astype(np.float32), rng.random((2, 3), np.float32)
-    climbed = derivatives.copy()
-    kernels_cpu.climb_rim(values, rim, factors, climbed)
-    scaled = derivatives * factors[0][:, None]
-    np.testing.assert_allclose(climbed[:2], scaled[:2], rtol=1e-6)
-    np.testing.assert_allclose(
-        climbed[2], np.where(background, scaled[2] + factors[1][:, None], 0), rtol=1e-5, atol=1e-6
-    )

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import norm, pearsonr
 
 from medmi.registration.terms import TERMS, Samples, for_sizes, mutual_information_of, normalized_mutual_information_of
+from tests.contracts.kept import kept_of
 from tests.oracles.dense_histogram import entropy, joint_counts, mutual_information
 
 BINS = 8
@@ -25,9 +26,16 @@ def noise(count: int = 300, channels: int = 1, seed: int = 0) -> np.ndarray:
     return rng.uniform(0.05, BINS - 1.05, (channels, count)).astype(np.float32)
 
 
+def evaluated(name: str, moved: np.ndarray, weights: np.ndarray, fixed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores ``(B,)`` of moved values ``(C, B, N)`` and derivatives ``(C + 1, B, N)`` by them and, last, by the weights."""
+    scores, by_value, by_weight = TERMS[name].evaluate(kept_of(moved, weights), samples_of(fixed), True)
+    assert by_value is not None and by_weight is not None
+    return scores, np.concatenate([by_value, by_weight[None]])
+
+
 def value(name: str, moved: np.ndarray, fixed: np.ndarray, weights: np.ndarray | None = None) -> float:
     weights = np.ones((1, fixed.shape[1]), np.float32) if weights is None else weights
-    return float(TERMS[name].evaluate(moved[:, None], weights, samples_of(fixed), False)[0][0])
+    return float(TERMS[name].evaluate(kept_of(moved[:, None], weights), samples_of(fixed), False)[0][0])
 
 
 def whole(count: int = 300, channels: int = 1) -> np.ndarray:
@@ -88,7 +96,7 @@ def test_correlation_does_not_depend_on_the_unit_of_the_values(unit):
 def test_correlation_with_a_flat_image_is_zero_and_its_slope_is_finite(level):
     fixed = noise()
     moved = np.full((1, 1, 300), level, np.float32)
-    score, slope = TERMS["ncc"].evaluate(moved, np.ones((1, 300), np.float32), samples_of(fixed), True)
+    score, slope = evaluated("ncc", moved, np.ones((1, 300), np.float32), fixed)
     assert abs(float(score[0])) < 1e-6 and np.isfinite(slope).all()
 
 
@@ -105,7 +113,7 @@ def test_points_outside_count_nothing(name):
     kept = weights[0] > 0
     spoilt = np.where(kept, moved, np.float32(1e4))
     assert value(name, spoilt, fixed, weights) == pytest.approx(value(name, moved[:, kept], fixed[:, kept]), abs=1e-6)
-    _, slope = TERMS[name].evaluate(spoilt[:, None], weights, samples_of(fixed), True)
+    _, slope = evaluated(name, spoilt[:, None], weights, fixed)
     assert not slope[:-1, 0][:, ~kept].any() and slope[:-1, 0][:, kept].any()
 
 
@@ -124,7 +132,7 @@ def test_derivatives_are_finite_differences(name, channels):
     fixed, moved = noise(count, channels), noise(count, channels, 1)
     moved = (np.floor(moved) + np.clip(moved - np.floor(moved), 0.05, 0.95)).astype(np.float32)
     weights = ((1 + np.arange(count) % 4) / 4).astype(np.float32)[None]
-    _, slope = TERMS[name].evaluate(moved[:, None], weights, samples_of(fixed), True)
+    _, slope = evaluated(name, moved[:, None], weights, fixed)
     assert slope.shape == (channels + 1, 1, count) and slope.dtype == np.float32
     step = np.float32(2**-8)
 
@@ -146,10 +154,10 @@ def test_poses_of_a_batch_do_not_touch_each_other(name):
     fixed = noise(channels=2)
     batch = np.stack([noise(channels=2, seed=s) for s in range(7)], 1)
     weights = (np.random.default_rng(0).random((7, 300)) > 0.2).astype(np.float32)
-    together, slopes = TERMS[name].evaluate(batch, weights, samples_of(fixed), True)
+    together, slopes = evaluated(name, batch, weights, fixed)
     for b in range(7):
         rows = np.ascontiguousarray(batch[:, b : b + 1])
-        alone, slope = TERMS[name].evaluate(rows, weights[b : b + 1], samples_of(fixed), True)
+        alone, slope = evaluated(name, rows, weights[b : b + 1], fixed)
         assert alone[0] == together[b]
         np.testing.assert_array_equal(slope[:, 0], slopes[:, b])
 
@@ -157,7 +165,7 @@ def test_poses_of_a_batch_do_not_touch_each_other(name):
 @pytest.mark.parametrize("name", TERMS)
 def test_nothing_inside_is_finite(name):
     fixed = noise()
-    scores, slopes = TERMS[name].evaluate(fixed[None], np.zeros((1, 300), np.float32), samples_of(fixed), True)
+    scores, slopes = evaluated(name, fixed[None], np.zeros((1, 300), np.float32), fixed)
     assert np.isfinite(scores).all() and not slopes[:-1].any()
 
 
