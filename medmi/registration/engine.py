@@ -63,6 +63,11 @@ class Run:
     def basis(self, level: int) -> Array:
         return scaled_basis(FAMILY_BY_LEVEL[self.request.family][level], self.problem)
 
+    def sampled_term(self, level: int) -> Term:
+        """What a level goes by that looks at points: the search and the coarsest level always do."""
+        term = self.request.term if isinstance(self.request.term, Term) else TERMS["mi"]
+        return for_sizes(term, SCALES[FAMILY_BY_LEVEL[self.request.family][level]])
+
     def record(self, level: int) -> Callable[[Scores], None]:
         """Adds a row to the history at each call."""
 
@@ -107,7 +112,7 @@ def solve(problem: Problem, request: Request) -> Solution:
     run = Run(problem, request, stages, levels, np.random.default_rng(request.seed))
     given = _given(request, levels[0], run.centre)
     poses = _search(run, given) if request.start == "auto" else given[None]
-    summit = _climbed(run, 0, poses, _sampled_term(request))
+    summit = _climbed(run, 0, poses, run.sampled_term(0))
     for level in range(1, len(stages)):
         run.tell(level)
         if isinstance(request.term, NeuralTerm):
@@ -124,13 +129,7 @@ def _finer(run: Run, level: int, poses: Array) -> Summit:
     if isinstance(term, nn.Module):
         return _climbed(run, level, poses, term)
     finish = _refined if level == len(run.stages) - 1 else _climbed
-    return finish(run, level, poses, _sampled_term(run.request))
-
-
-def _sampled_term(request: Request) -> Term:
-    """What the search and the coarsest level go by."""
-    term = request.term if isinstance(request.term, Term) else TERMS["mi"]
-    return for_sizes(term, SCALES[request.family])
+    return finish(run, level, poses, run.sampled_term(level))
 
 
 def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summit:
@@ -201,7 +200,7 @@ def _search(run: Run, given: Array) -> Array:
         run.levels[0], given, run.centre, Search(turns, SCALES[request.family], run.problem.spatial_dims)
     )
     few, many = (
-        run.objective_of(_sampled_term(request), 0, draw(fixed, count, run.rng))
+        run.objective_of(run.sampled_term(0), 0, draw(fixed, count, run.rng))
         for count in (plan.search_points // 4, plan.search_points)
     )
     # The given pose is the first; a quarter of the points tells which quarter of the poses is worth all of them.

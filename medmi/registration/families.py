@@ -8,12 +8,13 @@ from medmi.registration.levels import Array, lift
 from medmi.registration.problem import Problem
 from medmi.spatial.generators import generators
 
-# The families that the levels of each family run through, coarse to fine: few parameters first, so that none takes up another's motion.
+# The families that the levels of each family run through, coarse to fine: few parameters first, so that none takes up another's motion, and
+# sizes held where poses are coarse: those of the search are compared with each other, not bent until they fit somewhere.
 FAMILY_BY_LEVEL = {
     "translation": ("translation", "translation", "translation"),
     "rigid": ("rigid", "rigid", "rigid"),
-    "similarity": ("similarity", "similarity", "similarity"),
-    "affine": ("similarity", "affine", "affine"),
+    "similarity": ("rigid", "similarity", "similarity"),
+    "affine": ("rigid", "similarity", "affine"),
     "homography": ("similarity", "affine", "homography"),
 }
 # Sizes of the moving image against the fixed one that the search tries, for families that can change it.

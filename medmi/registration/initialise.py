@@ -102,7 +102,7 @@ def candidates(volumes: tuple[Volume, Volume], given: Array, centre: Array, sear
     here[:, :3, :3] = given[:3, :3] @ near
     count = search.rotations if dims == 3 else max(24, search.rotations // 12)
     everywhere = rotations(count, dims) if search.rotations else np.eye(3)[None]
-    scaled = np.concatenate([everywhere * scale for scale in search.scales])
+    scaled = np.concatenate([everywhere @ np.diag([scale] * dims + [1.0] * (3 - dims)) for scale in search.scales])
     spread = [anchored(scaled, *STARTS[name](fixed, moving), centre) for name in ("geometry", "moments")]
     around = [shifted(s[:1], reach, dims) for s in spread]
     return np.concatenate([shifted(here, reach / 2, dims), *spread, *around])

@@ -2,7 +2,8 @@
 
 A *pose* is a 4x4 matrix from centred fixed world (mm minus the solver's centre) to moving world. *Overlap* is the share of the drawn
 points that fall inside the moving image. *Excess* is the similarity above that of unrelated images. *Merit* ranks poses: the
-information of a point times the overlap, so that no pose wins by moving a difficult part out of sight.
+information of a point times the overlap, so that no pose wins by moving a difficult part out of sight, nor by shrinking one image into
+the other's view.
 
 *Value* is what is climbed: the excess times the share of points that are not lost over a *background rim*. Where the moving image ends in
 background, the body has ended before, and a point that leaves there takes with it what the image does tell about it: of
@@ -86,7 +87,7 @@ class Objective:
         if by_value is not None and by_weight is not None:
             factors = np.stack([1 - missing, excess / count]).astype(np.float32)
             slopes = self.to_index.T @ pull_back(kept, by_value, by_weight, factors, matrices, self.points)
-        merit = self.term.information(similarity, self.samples) * left
+        merit = merit_of(self.term.information(similarity, self.samples), left, poses)
         return similarity, left, merit, excess * (1 - missing), slopes
 
     @cached_property
@@ -113,6 +114,17 @@ def make_objective(
         unrelated_difference=partial(unrelated_difference, drawn.values, moving),
     )
     return Objective(term, samples, drawn.centred(centre), moving, np.linalg.inv(moving.to_world), threads)
+
+
+def merit_of(information: Array, overlap: Array, poses: Array) -> Array:
+    """The information of a point times the overlap, ``(B,)``, whose volume counts in the image where it is the smaller.
+
+    So sizes are ranked alike whichever of two images is the fixed one, and shrinking either into the other's view wins nothing.
+    """
+    # A volume of the fixed image grows by the determinant; the perspective row leaves it so at the centre but for its last entry.
+    with np.errstate(invalid="ignore"):  # of a pose that is not finite
+        growth = np.linalg.det(poses) / poses[:, 3, 3] ** 3
+    return information * overlap * np.minimum(1, growth)
 
 
 def unrelated_difference(fixed: Array, moving: Volume) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medmi.registration.levels import Volume
-from medmi.registration.objective import Array, Objective, Scores
+from medmi.registration.objective import Array, Objective, Scores, merit_of
 from medmi.registration.terms_torch import TensorSamples
 
 # Points of all poses in one call: what autograd keeps of them, some hundred float64 each, still fits a small device.
@@ -71,7 +71,7 @@ class TorchObjective:
             rows = self._scores(matrices.requires_grad_(gradient))
             slopes = torch.autograd.grad(rows[2].sum(), matrices)[0] if gradient else torch.zeros_like(matrices)
         similarity, left, value = rows.detach().cpu().numpy()
-        merit = self.twin.term.information(similarity, self.twin.samples) * left
+        merit = merit_of(self.twin.term.information(similarity, self.twin.samples), left, poses)
         return similarity, left, merit, value, self.twin.to_index.T @ slopes.cpu().numpy()
 
     def _scores(self, matrices: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from medmi.grid import Grid
-from medmi.registration.engine import Request, Solution, _failure, solve
+from medmi.registration.engine import Request, Run, Solution, _failure, solve
 from medmi.registration.families import FAMILY_BY_LEVEL, scaled_basis
 from medmi.registration.objective import Scores
 from medmi.registration.presets import PRESETS
@@ -128,6 +128,15 @@ def test_families_grow_from_level_to_level():
     order = list(FAMILIES)
     for family, levels in FAMILY_BY_LEVEL.items():
         assert levels[-1] == family and [order.index(f) for f in levels] == sorted(order.index(f) for f in levels)
+
+
+@pytest.mark.parametrize(
+    ("family", "drawn"),
+    [("rigid", [True, True, True]), ("similarity", [True, False, False]), ("affine", [True, False, False])],
+)
+def test_the_rim_draws_at_the_levels_that_hold_sizes(phantom, family, drawn):
+    run = Run(phantom.problem, request(family=family), [], [], np.random.default_rng(0))
+    assert [run.sampled_term(level).rim for level in range(3)] == drawn
 
 
 def test_too_few_steps_end_as_max_iterations(phantom):

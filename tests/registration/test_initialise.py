@@ -150,7 +150,7 @@ def test_candidates_begin_with_the_given_pose_and_cover_rotations_and_scales(d):
     search = Search(rotations=240, scales=(1.0, 0.6, 1.7), spatial_dims=d)
     poses = candidates((volume_of(d), volume_of(d, 1)), given, np.zeros(3), search)
     np.testing.assert_array_equal(poses[0], given)
-    sizes = np.cbrt(np.linalg.det(poses[:, :3, :3]))
+    sizes = np.linalg.det(poses[:, :d, :d]) ** (1 / d)
     rng = np.random.default_rng(0)
     drawn = (
         Rotation.random(300, rng=rng)
@@ -158,10 +158,10 @@ def test_candidates_begin_with_the_given_pose_and_cover_rotations_and_scales(d):
         else Rotation.from_rotvec(rng.uniform(0, 2 * np.pi, 300)[:, None] * [0, 0, 1])
     )
     for scale in search.scales:
-        turns = poses[np.abs(sizes - scale) < 1e-9, :3, :3] / scale
+        turns = poses[np.abs(sizes - scale) < 1e-9, :3, :3] / ([scale] * d + [1.0] * (3 - d))
         assert angles_between(turns, drawn).min(1).max() < (40 if d == 3 else 9)
     assert {round(float(size), 6) for size in sizes} == set(search.scales)
-    assert d == 3 or not poses[:, 2, 3].any()
+    assert d == 3 or np.allclose(poses[:, 2], [0, 0, 1, 0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("d", [2, 3])

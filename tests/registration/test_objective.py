@@ -8,7 +8,7 @@ import torch
 from scipy.stats import pearsonr
 
 from medmi.registration.levels import Drawn, Volume, draw, lift, pyramid
-from medmi.registration.objective import Objective, Scores, make_objective, unrelated_difference
+from medmi.registration.objective import Objective, Scores, make_objective, merit_of, unrelated_difference
 from medmi.registration.terms import TERMS
 from medmi.spatial import linear_matrix
 from tests.contracts.transforms import parameters
@@ -168,6 +168,25 @@ def test_merit_shrinks_with_the_overlap_where_the_similarity_does_not(name):
     assert (both.overlap[0], one.overlap[0]) == (1, 0.5)
     assert one.similarity[0] == pytest.approx(both.similarity[0], rel=0.05)
     assert one.merit[0] == pytest.approx(both.merit[0] / 2, rel=0.05)
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_merit_counts_the_overlap_in_the_image_where_it_is_the_smaller(d):
+    matrix = linear_matrix(parameters("affine", d), "affine", d)
+    grown = float(torch.linalg.det(matrix[:-1, :-1]))
+    assert grown != pytest.approx(1, abs=0.1)
+    there, back = lift(matrix), lift(torch.linalg.inv(matrix))
+    # 60 units of volume overlap as the fixed image of 100 sees them, ``60 * grown`` as the moving one of 300 does.
+    merits = [merit_of(np.array([0.7]), np.array([60 / 100]), there[None]) * 100]
+    merits += [merit_of(np.array([0.7]), np.array([60 * grown / 300]), back[None]) * 300]
+    np.testing.assert_allclose(merits, 0.7 * 60 * min(1, grown), rtol=1e-12)
+
+
+def test_merit_of_a_homography_does_not_depend_on_its_scale():
+    matrix = linear_matrix(parameters("homography", 2), "homography", 2)
+    poses = np.stack([lift(matrix / matrix[-1, -1]), lift(2.5 * matrix)])
+    one, other = merit_of(np.ones(2), np.ones(2), poses)
+    assert one == pytest.approx(other, rel=1e-12)
 
 
 def test_unrelated_difference_is_that_of_shuffled_voxels():

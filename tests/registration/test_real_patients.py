@@ -18,16 +18,22 @@ LIMITS = {
 }
 
 
-def tumour_error(data: pathlib.Path, patient: str, kind: str, seed: int) -> float:
+def tumour_error(data: pathlib.Path, patient: str, kind: str, seed: int, transform: str = "rigid") -> float:
     folder = data / "ct-mr-pet" / patient
     moving, motion = turned(read(folder / f"{kind}_image.nii.gz"), 15, 20, seed)
-    result = register(read(folder / "CT_image.nii.gz"), moving)
+    result = register(read(folder / "CT_image.nii.gz"), moving, transform=transform)
     return mean_error(result.transform.to_sitk(), motion, box_points(read(folder / "CT_mask.nii.gz")))
 
 
 @pytest.mark.parametrize(("patient", "kind"), LIMITS)
 def test_onto_ct(data, patient, kind):
     assert tumour_error(data, patient, kind, 0) < LIMITS[patient, kind]
+
+
+@pytest.mark.parametrize("transform", ["similarity", "affine"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_limb_is_not_shrunk_into_view(data, transform, seed):
+    assert tumour_error(data, "STS_035", "MR_T1", seed, transform) < LIMITS["STS_035", "MR_T1"]
 
 
 @pytest.mark.slow
