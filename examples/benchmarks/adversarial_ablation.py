@@ -23,6 +23,7 @@ from adversarial import SEEDS, config_of, image_files, row
 from medmi.apps.config import PairFiles, TrainingConfig
 from medmi.apps.train import build_training, patients, run_training, validation_batches
 from medmi.engines import Checkpoints, pose_errors_mm
+from medmi.networks.registration_judge import Judge
 from medmi.networks.registration_predictor import RegistrationPredictor
 
 SIZE, EPOCHS, PASSES, PAIRS = 32, 6, 2, 256
@@ -111,9 +112,9 @@ def seeded(config: TrainingConfig, seed: int) -> TrainingConfig:
 
 
 def measured(
-    config: TrainingConfig, tests: tuple[PairFiles, ...], base: pathlib.Path, folder: pathlib.Path
-) -> tuple[torch.Tensor, float]:
-    """Errors in mm of the best network after the passes, and the seconds of its training."""
+    config: TrainingConfig, tests: tuple[PairFiles, ...], base: pathlib.Path, folder: pathlib.Path, judge: Judge | None
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Errors in mm of the best network after the passes and of the judge's choice, its own judge's where none is given; CPU seconds."""
     data = config.data
     known, validation, others = (
         patients(config, part, base) if part else [] for part in (data.registered, data.validation, data.unregistered)
@@ -121,37 +122,40 @@ def measured(
     training, began = build_training(config, known, validation, others), time.process_time()
     run_training(training, Checkpoints(folder, every=100))
     seconds = time.process_time() - began
-    generator = RegistrationPredictor.load(folder / "network.pt").generator
+    best = RegistrationPredictor.load(folder / "network.pt")
     of_tests = replace(config, schedule=replace(config.schedule, validation_pairs=PAIRS, seed=SEEDS["test"]))
     grids = (config.network.grid, config.network.source_grid)
     batches = validation_batches(of_tests, patients(config, tests, base))
-    return pose_errors_mm(generator, batches, grids, PASSES)[-1], seconds
+    errors = pose_errors_mm(best.generator, batches, grids, PASSES, judge or best.judge)[PASSES:]
+    return dict(zip(("", ", judged"), errors)), seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="*", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--judge", type=pathlib.Path, help="a network file with a discriminator that judges every row")
     parser.add_argument("-o", "--out", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = pathlib.Path(os.environ["MEDMI_TEST_DATA"]) / "ct-mr-pet"
     names = image_files(folder)
     tests = tuple(map(PairFiles, names["test"]))
+    judge = RegistrationPredictor.load(arguments.judge).judge if arguments.judge else None
     print("| training | mean mm | median | under 5 mm | CPU |\n|---|---|---|---|---|", flush=True)
     for name in arguments.rows:
         method, change = ROWS[name]
-        found = []
+        found: dict[str, list[float]] = {}
         for seed in arguments.seeds:
             config = change(seeded(config_of(method, SIZE, EPOCHS, names), seed))
             place = arguments.out / f"{name.replace(' ', '_')}_{seed}"
-            errors, seconds = measured(config, tests, folder, place)
-            print(f"{row(f'{name}, seed {seed}', errors)} {seconds:.0f} s |", flush=True)
-            found.append(float(errors.mean()))
-        if len(found) > 1:
-            print(
-                f"| {name}, {len(found)} seeds | {sum(found) / len(found):.2f} ({min(found):.2f} to {max(found):.2f}) |"
-            )
+            errors, seconds = measured(config, tests, folder, place, judge)
+            for way, values in errors.items():
+                print(f"{row(f'{name}, seed {seed}{way}', values)} {seconds:.0f} s |", flush=True)
+                found.setdefault(way, []).append(float(values.mean()))
+        for way, means in found.items():
+            spread = f"{sum(means) / len(means):.2f} ({min(means):.2f} to {max(means):.2f})"
+            print(f"| {name}{way}, {len(means)} seeds | {spread} |", flush=True)
 
 
 if __name__ == "__main__":
