@@ -40,7 +40,8 @@ class RegistrationPredictor:
         architecture: that it was built from.
         modalities: of fixed and moving images, such as ``("T1", "US")``, for people to read.
         passes: how often the network runs; two are best where it was trained as here.
-        judge: chooses among what the passes and candidates near them have found; None: the last pass is the answer.
+        judge: chooses among what the passes and candidates near them have found; None: the last pass is the answer. It may come from
+            another training of the same architecture: that of an adversarial one judges a supervised network well.
 
     Raises:
         InputError: fewer than one pass.
