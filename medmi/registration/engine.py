@@ -14,7 +14,7 @@ from medmi.registration.ascent import LEAST_OVERLAP, ascend
 from medmi.registration.averaging import POOL, refine
 from medmi.registration.dense import DenseObjective, make_dense_objective
 from medmi.registration.evidence import Evidence
-from medmi.registration.families import FAMILY_BY_LEVEL, SCALES, lift_point, scaled_basis
+from medmi.registration.families import FAMILY_BY_LEVEL, FREED, SCALES, lift_point, scaled_basis
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
 from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_sets, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
@@ -30,6 +30,8 @@ from medmi.spatial.linear import LinearTransform
 
 # Points at edges capture best; where an optimum lies exactly the whole image tells better.
 REFINED_FOREGROUND = 0.1
+# Evaluations of each pose of the coarsest level once its size is let go.
+FREED_STEPS = 12
 # Sets of points of the last level that are drawn together: of more, each by itself covers the image less evenly.
 SETS = 8
 
@@ -112,7 +114,7 @@ def solve(problem: Problem, request: Request) -> Solution:
     run = Run(problem, request, stages, levels, np.random.default_rng(request.seed))
     given = _given(request, levels[0], run.centre)
     poses = _search(run, given) if request.start == "auto" else given[None]
-    summit = _climbed(run, 0, poses, run.sampled_term(0))
+    summit = _freed(run, _climbed(run, 0, poses, run.sampled_term(0)))
     for level in range(1, len(stages)):
         run.tell(level)
         if isinstance(request.term, NeuralTerm):
@@ -121,6 +123,16 @@ def solve(problem: Problem, request: Request) -> Solution:
         summit = _finer(run, level, summit.poses)
     run.tell(len(stages))
     return _solution(run, summit, given)
+
+
+def _freed(run: Run, summit: Summit) -> Summit:
+    """The poses of the coarsest level after some steps that change sizes too, in families that can."""
+    stage, family = run.stages[0], FREED.get(run.request.family)
+    if family is None:
+        return summit
+    basis, first_step = scaled_basis(family, run.problem), stage.first_step * stage.spacing / 2
+    climbers, rested = ascend(summit.objective, summit.poses, basis, FREED_STEPS, first_step, run.record(0))
+    return replace(summit, poses=climbers.poses, scores=climbers.scores, rested=rested)
 
 
 def _finer(run: Run, level: int, poses: Array) -> Summit:

@@ -17,6 +17,9 @@ FAMILY_BY_LEVEL = {
     "affine": ("rigid", "similarity", "affine"),
     "homography": ("similarity", "affine", "homography"),
 }
+# What the poses of the coarsest level climb on along, once each has found its place with its size held: only then are sizes compared that
+# lie between those of the search.
+FREED = {"similarity": "similarity", "affine": "similarity"}
 # Sizes of the moving image against the fixed one that the search tries, for families that can change it.
 SCALES = {
     "translation": (1.0,),
