@@ -21,6 +21,7 @@ from medmi.registration.kernels_cpu import (
     cells_of,
     corners_of,
     gradients_of,
+    settled_of,
     values_of,
     weight_gradients_of,
     weights_of,
@@ -115,7 +116,7 @@ def _keep(
                 corners_of(voxels[c], pairs.shape, cells, corners[c], size)
                 values_of(corners[c], fractions, found[c])
             background_of(found, rim, background)
-            left, missing = _settled(weight[:size], background)
+            left, missing = settled_of(weight[:size], background)
             sums[0, b] += left
             sums[1, b] += missing
             if left == 0:
@@ -149,17 +150,6 @@ def _cut(seen: Array, weights: Array) -> None:
     """Nothing is left where the mask, interpolated, is under a half."""
     for n in range(len(weights)):
         weights[n] = weights[n] if seen[n] >= HALF else ZERO
-
-
-@vectorised
-def _settled(weights: Array, background: Array) -> tuple[np.float32, np.float32]:
-    """The weight left in a block and what is missing."""
-    left, missing = ZERO, ZERO
-    for n in range(len(weights)):
-        missing += (ONE - weights[n]) * background[n]
-        weights[n] = weights[n] if weights[n] == ONE else weights[n] * background[n]
-        left += weights[n]
-    return left, missing
 
 
 @compiled

@@ -177,7 +177,7 @@ def settle_rim(values: Array, weights: Array, rim: Array) -> Array:
     out, background = np.zeros((2, len(weights))), np.empty(weights.shape[1], np.float32)
     for b in range(len(weights)):
         background_of(values[:, b], rim, background)
-        out[0, b], out[1, b] = _settled(weights[b], background)
+        out[0, b], out[1, b] = settled_of(weights[b], background)
     return out
 
 
@@ -192,7 +192,8 @@ def background_of(values: Array, rim: Array, background: Array) -> None:
 
 
 @vectorised
-def _settled(weights: Array, background: Array) -> tuple[np.float32, np.float32]:
+def settled_of(weights: Array, background: Array) -> tuple[np.float32, np.float32]:
+    """The weight that is left of points at one pose, settled in place, and what is missing."""
     left, missing = ZERO, ZERO
     for n in range(len(weights)):
         missing += (ONE - weights[n]) * background[n]
