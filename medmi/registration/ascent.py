@@ -60,7 +60,7 @@ def ascend(
         steps: most evaluations of each.
         first_step: mm; no step is longer than twice this.
         on_step: called with the current scores after each evaluation.
-        leaders: how many, by merit, climb on after ``TRIAL`` evaluations; None for all.
+        leaders: how many, by merit, climb on after ``TRIAL`` evaluations beside the first pose; None for all.
 
     Returns:
         The climbers at their best poses, and whether all came to rest.
@@ -69,7 +69,8 @@ def ascend(
     for evaluations in range(1, steps):
         if evaluations == TRIAL and leaders is not None:
             order = np.argsort(-np.nan_to_num(climbers.scores.merit, nan=-np.inf), kind="stable")
-            climbers.resting[order[leaders:]] = True
+            given_up = order[leaders:]
+            climbers.resting[given_up[given_up > 0]] = True
         awake = np.flatnonzero(~climbers.resting)
         if not len(awake):
             return climbers, True

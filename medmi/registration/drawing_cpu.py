@@ -87,17 +87,57 @@ def steepen(channel: Array, low: float, high: float, steepness: Array) -> None:
 
 
 @compiled
-def accumulate(steepness: Array, cap: float, foreground: float, mask: Array, cumulative: Array) -> None:
-    """Running sum of the chances ``(X Y Z,)``: a share ``foreground`` by capped steepness, the rest evenly over the mask, if any."""
+def see(matrix: Array, low: Array, high: Array, shape: tuple[int, int, int], spans: Array) -> None:
+    """Of each row along the last axis, the voxels that ``matrix (4, 4)`` sends between ``low (3,)`` and ``high (3,)``.
+
+    Fills ``spans (X, Y, 2)`` with the first of them and the one after the last; what is seen of a row is one stretch, since every bound is
+    linear in the index once multiplied by the perspective row.
+    """
+    for i in range(shape[0]):
+        for j in range(shape[1]):
+            here = matrix[:, 0] * i + matrix[:, 1] * j + matrix[:, 3]
+            ends = (0.0, shape[2] - 1.0)
+            for axis in range(3):
+                ends = _cut(here[axis] - low[axis] * here[3], matrix[axis, 2] - low[axis] * matrix[3, 2], ends)
+                ends = _cut(high[axis] * here[3] - here[axis], high[axis] * matrix[3, 2] - matrix[axis, 2], ends)
+            spans[i, j, 0] = np.ceil(ends[0])
+            spans[i, j, 1] = max(np.floor(ends[1]) + 1, spans[i, j, 0])
+
+
+@compiled
+def _cut(start: float, slope: float, ends: tuple[float, float]) -> tuple[float, float]:
+    """The part of a stretch where ``start + slope k`` is not negative; of one that has no such part, an empty one within it."""
+    if slope == 0:
+        return ends if start >= 0 else (ends[0], ends[0] - 1)
+    at = -start / slope
+    if slope > 0:
+        first = at if at > ends[0] else ends[0]
+        return first if first < ends[1] + 1 else ends[1] + 1, ends[1]
+    last = at if at < ends[1] else ends[1]
+    return ends[0], last if last > ends[0] - 1 else ends[0] - 1
+
+
+@compiled
+def accumulate(steepness: Array, cap: float, foreground: float, mask: Array, spans: Array, cumulative: Array) -> None:
+    """Running sum of the chances ``(X Y Z,)``: a share ``foreground`` by capped steepness, the rest evenly over the mask, if any.
+
+    Outside ``spans (rows, 2)``, if any, nothing is added: where all is inside, the sum ends at 1.
+    """
     steep = _capped_sum(steepness, cap)
     kept = mask.sum() if mask.size > 0 else len(steepness)
     by_steepness = foreground / steep if steep > 0 else 0.0
     evenly = (1 - foreground if steep > 0 else 1.0) / kept
-    total = 0.0
-    for n in range(len(steepness)):
-        counts = evenly if mask.size == 0 or mask[n] else 0.0
-        total += min(steepness[n], cap) * by_steepness + counts
-        cumulative[n] = total
+    total, rows = 0.0, max(1, len(spans))
+    length = len(steepness) // rows
+    for row in range(rows):
+        first, last = (spans[row, 0], spans[row, 1]) if len(spans) else (0, length)
+        begin = row * length
+        cumulative[begin : begin + first] = total
+        for n in range(begin + first, begin + last):
+            counts = evenly if mask.size == 0 or mask[n] else 0.0
+            total += min(steepness[n], cap) * by_steepness + counts
+            cumulative[n] = total
+        cumulative[begin + last : begin + length] = total
 
 
 @vectorised

@@ -16,14 +16,14 @@ from medmi.registration.dense import DenseObjective, make_dense_objective
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import FAMILY_BY_LEVEL, FREED, SCALES, lift_point, scaled_basis
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
-from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_sets, lift, lower, pyramid
+from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_sets, in_view, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.neural_objective import CriticObjective
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.objective_torch import TensorVolume, TorchObjective, tensor_volume, torch_objective
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request, Solution
-from medmi.registration.schedule import Stage, schedule
+from medmi.registration.schedule import Stage, surplus_of_points, schedule
 from medmi.registration.terms import TERMS, Term, for_sizes
 from medmi.registration.workers import COMPILED
 from medmi.spatial.linear import LinearTransform
@@ -34,6 +34,10 @@ REFINED_FOREGROUND = 0.1
 FREED_STEPS = 12
 # Sets of points of the last level that are drawn together: of more, each by itself covers the image less evenly.
 SETS = 8
+# Share of the last level's points on which its poses climb before the best is refined.
+FEW = 3
+# Spacings of the last level around what the moving image sees, from where its points are drawn.
+MARGIN = 4
 
 
 Sampled = Objective | TorchObjective
@@ -61,6 +65,14 @@ class Run:
     @cached_property
     def centre(self) -> Array:
         return lift_point(self.problem)
+
+    def drawn(self, level: int, count: int) -> Drawn:
+        """Points of a fixed level; more where the moving image is the smaller."""
+        return draw(self.levels[level][0], round(count * self.surplus), self.rng)
+
+    @cached_property
+    def surplus(self) -> float:
+        return surplus_of_points(self.problem)
 
     def basis(self, level: int) -> Array:
         return scaled_basis(FAMILY_BY_LEVEL[self.request.family][level], self.problem)
@@ -149,7 +161,7 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
     stage, volumes = run.stages[level], run.levels[level]
     objective: Sampled | DenseObjective
     if isinstance(term, Term):
-        objective = run.objective_of(term, level, draw(volumes[0], stage.points, run.rng))
+        objective = run.objective_of(term, level, run.drawn(level, stage.points))
     else:
         objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims, run.request.device)
     return _ascended(run, level, stage, poses, objective)
@@ -165,24 +177,27 @@ def _ascended(run: Run, level: int, stage: Stage, poses: Array, objective: Sampl
 
 def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     """The best of the poses, which climbs on few points and then by steps that each look at points of their own."""
-    stage, (fixed, _) = run.stages[level], run.levels[level]
-    few = replace(stage, points=stage.points // 4, steps=stage.steps // 3, poses=1)
-    draw_some = partial(draw_sets, fixed, chances(fixed, REFINED_FOREGROUND), rng=run.rng, threads=run.request.threads)
-    (drawn,) = draw_some(size=(1, few.points))
-    start = _ascended(run, level, few, poses, run.objective_of(term, level, drawn)).poses[0]
-    sets = [drawn for _ in range(POOL // SETS) for drawn in draw_some(size=(SETS, stage.points))]
+    stage, (fixed, moving) = run.stages[level], run.levels[level]
+    draw_some = partial(draw_sets, fixed, rng=run.rng, threads=run.request.threads)
+    few = round(stage.points / FEW * run.surplus)
+    (drawn,) = draw_some(chances(fixed, REFINED_FOREGROUND), (1, few))
+    quick = replace(stage, steps=stage.steps // 3)
+    begun = _ascended(run, level, quick, poses, run.objective_of(term, level, drawn))
+    start = begun.poses[begun.scores.best]
+    near = chances(fixed, REFINED_FOREGROUND, in_view(fixed, moving, start, run.centre, MARGIN * stage.spacing))
+    sets = [drawn for _ in range(POOL // SETS) for drawn in draw_some(near, (SETS, stage.points))]
     pool = [run.objective_of(term, level, drawn) for drawn in sets]
     end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, run.rng, run.record(level))
     scores = pool[0](end.pose[None])
     run.record(level)(scores)
-    return Summit(end.pose[None], scores, pool[0], end.rested)
+    return Summit(end.pose[None], scores, begun.objective, end.rested)
 
 
 def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array) -> Summit:
     """All finer levels of a neural term, from the best pose of the first."""
     last = len(run.levels) - 1
     record = run.record(last)
-    coarse = run.objective_of(TERMS["mi"], 1, draw(run.levels[1][0], run.stages[1].points, run.rng))
+    coarse = run.objective_of(TERMS["mi"], 1, run.drawn(1, run.stages[1].points))
 
     def on_step(share: float, scores: Scores) -> None:
         record(scores)
@@ -204,15 +219,14 @@ def _given(request: Request, volumes: tuple[Volume, Volume], centre: Array) -> A
 
 
 def _search(run: Run, given: Array) -> Array:
-    """The best poses over the whole rotation group, told apart, and the given one."""
+    """The given pose, then the best over the whole rotation group, told apart."""
     request, stage, plan = run.request, run.stages[0], run.request.plan
-    fixed, _ = run.levels[0]
     turns = plan.rotations if request.family != "translation" else 0
     poses = candidates(
         run.levels[0], given, run.centre, Search(turns, SCALES[request.family], run.problem.spatial_dims)
     )
     few, many = (
-        run.objective_of(run.sampled_term(0), 0, draw(fixed, count, run.rng))
+        run.objective_of(run.sampled_term(0), 0, run.drawn(0, count))
         for count in (plan.search_points // 4, plan.search_points)
     )
     # The given pose is the first; a quarter of the points tells which quarter of the poses is worth all of them.
@@ -220,7 +234,7 @@ def _search(run: Run, given: Array) -> Array:
     poses = np.concatenate([poses[:1], poses[order[order != 0]]])
     merits = many(poses, gradient=False).merit
     kept = distinct(poses, merits, marks(many.points), stage.poses, 2 * stage.spacing)
-    return poses[kept if 0 in kept else [*kept, 0]]
+    return poses[[0, *(k for k in kept if k)]]
 
 
 def _best(objective: Sampled | DenseObjective, poses: Array, stage: Stage) -> Array:
@@ -234,7 +248,9 @@ def _solution(run: Run, summit: Summit, given: Array) -> Solution:
     shift = np.eye(4)
     shift[:3, 3] = -run.centre
     matrix = lower(summit.poses[best] @ shift, run.problem.spatial_dims)
-    start = None if _near(run, summit, summit.poses[best], given) else summit.objective(given[None], gradient=False)
+    start = None
+    if not _near(run, summit, summit.poses[best], given):
+        start = summit.objective(np.stack([given, summit.poses[best]]), gradient=False)
     status = _failure(summit.scores, best, start) or ("converged" if summit.rested else "max_iterations")
     transform = LinearTransform(matrix / matrix[-1, -1], run.request.family)
     return Solution(transform, status, similarity, overlap, _evidence(run, summit.poses[best]), run.history)
@@ -264,12 +280,12 @@ def _near(run: Run, summit: Summit, pose: Array, given: Array) -> bool:
 
 
 def _failure(scores: Scores, best: int, start: Scores | None) -> str | None:
-    """Why the outcome cannot be right, or None; ``start`` where there was another pose to rise from."""
+    """Why the outcome cannot be right, or None; ``start``: of another pose to rise from, where there was one, and of the outcome."""
     overlap = float(scores.overlap[best])
     if not math.isfinite(float(scores.similarity[best])):
         return "failed: the similarity is not finite; look at the intensities of both images"
     if overlap < LEAST_OVERLAP:
         return f"failed: the images overlap by {overlap:.0%} only, under {LEAST_OVERLAP:.0%}; give an initial transform or a mask"
-    if start is not None and start.overlap[0] >= LEAST_OVERLAP and float(scores.value[best]) < float(start.value[0]):
+    if start is not None and start.overlap[0] >= LEAST_OVERLAP and float(start.value[1]) < float(start.value[0]):
         return "failed: the similarity never rose above that of the starting pose; try another similarity, a mask or an initial transform"
     return None

@@ -97,7 +97,7 @@ def candidates(volumes: tuple[Volume, Volume], given: Array, centre: Array, sear
     fixed, moving = volumes
     dims = search.spatial_dims
     reach = 0.15 * float(np.linalg.norm(fixed.to_world[:3, :3] @ np.array(fixed.voxels.shape[1:])))
-    near = local_rotations((20, 40), dims) if search.rotations else np.eye(3)[None]
+    near = local_rotations((10, 20, 40), dims) if search.rotations else np.eye(3)[None]
     here = np.tile(given, (len(near), 1, 1))
     here[:, :3, :3] = given[:3, :3] @ near
     count = search.rotations if dims == 3 else max(24, search.rotations // 12)

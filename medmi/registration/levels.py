@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from medmi.grid import Grid
 from medmi.registration import drawing_cpu, kernels_cpu
@@ -19,6 +20,7 @@ Array = np.ndarray
 RANGE_PERCENTILES = (0.5, 99.9)
 RANGE_VOXELS, CAP_VOXELS = 60_000, 10_000
 NO_MASK, NO_PAIRS = np.zeros((0, 0, 0), np.uint8), np.zeros((0, 0, 0))
+NO_SPANS = np.zeros((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,32 @@ def lower(matrix: Array, spatial_dims: int) -> torch.Tensor:
 
 def pyramid(side: Side, spacings: list[float]) -> list[Volume]:
     """The side at each spacing (mm, from coarse to fine); each level is averaged from the finer one."""
+    side = _canonical(side)
     image, grid, mask = side.image, side.grid, side.mask
     volumes = []
     for spacing in reversed(spacings):
         image, grid, mask = _shrunk(image, grid, mask, spacing)
         volumes.append(_volume(image, grid, mask))
     return volumes[::-1]
+
+
+def _canonical(side: Side) -> Side:
+    """The side with its axes in the world's order and direction, as far as exchanging and turning them round can bring them.
+
+    However a file stores an image, the same blocks are averaged then and the same points drawn.
+    """
+    axes = io_orientation(side.grid.affine.numpy())
+    order = [int(k) for k in np.argsort(axes[:, 0])]
+    turned = [place for place, k in enumerate(order) if axes[k, 1] < 0]
+
+    def brought(image: torch.Tensor) -> torch.Tensor:
+        lead = image.ndim - len(order)
+        moved = image.permute(*range(lead), *(lead + k for k in order))
+        return moved.flip([lead + k for k in turned]) if turned else moved
+
+    image, mask = brought(side.image), None if side.mask is None else brought(side.mask)
+    affine = side.grid.affine.numpy() @ inv_ornt_aff(axes, side.grid.shape)
+    return Side(image, Grid(image.shape[1:], torch.from_numpy(affine)), mask)
 
 
 def _shrunk(
@@ -137,11 +159,13 @@ class Drawn:
         index: ``(3, N)`` float32, in voxels.
         values: ``(C, N)`` float32.
         to_world: ``(4, 4)`` index to world.
+        share: of the chances of all voxels, that of those it was drawn from.
     """
 
     index: Array
     values: Array
     to_world: Array
+    share: float = 1.0
 
     @property
     def points(self) -> Array:
@@ -181,17 +205,32 @@ def draw_sets(
         index, values = np.empty((3, count), np.float32), np.empty((len(volume.voxels), count), np.float32)
         drawing_cpu.scatter(voxels[k], places[k], volume.voxels.shape[1:], index)
         drawing_cpu.interpolate(volume.voxels, index, values)
-        return Drawn(index, values, volume.to_world)
+        return Drawn(index, values, volume.to_world, min(1.0, float(cumulative[-1])))
 
     return shared_out(placed, range(sets), threads)
 
 
-def chances(volume: Volume, foreground: float) -> Array:
-    """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory."""
+def chances(volume: Volume, foreground: float, spans: Array = NO_SPANS) -> Array:
+    """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory; see :func:`in_view` for spans."""
     steepness = volume.steepness.ravel()
     seen = steepness[:: max(1, len(steepness) // CAP_VOXELS)]
     seen = seen[seen > 0]
     cap = float(np.percentile(seen, 80)) if len(seen) else np.inf
     cumulative = np.empty(len(steepness))
-    drawing_cpu.accumulate(steepness, cap, foreground, volume.mask.ravel(), cumulative)
+    drawing_cpu.accumulate(steepness, cap, foreground, volume.mask.ravel(), spans.reshape(-1, 2), cumulative)
     return cumulative
+
+
+def in_view(fixed: Volume, moving: Volume, pose: Array, centre: Array, margin: float) -> Array:
+    """Which fixed voxels the moving image sees at a pose, or within ``margin`` mm of its rim.
+
+    Spans ``(X, Y, 2)`` int64: of each row along the last axis the first voxel and the one after the last.
+    """
+    to_centred = fixed.to_world.copy()
+    to_centred[:3, 3] -= centre
+    more = margin / np.linalg.norm(moving.to_world[:3, :3], axis=0)
+    shape = np.array(moving.voxels.shape[1:])
+    spans = np.empty((*fixed.voxels.shape[1:3], 2), np.int64)
+    matrix = np.linalg.inv(moving.to_world) @ pose @ to_centred
+    drawing_cpu.see(matrix, -more, shape - 1 + more, fixed.voxels.shape[1:], spans)
+    return spans

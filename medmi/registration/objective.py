@@ -59,6 +59,7 @@ class Objective:
         moving: the moving volume.
         to_index: ``(4, 4)`` moving world to moving index.
         threads: how many share the poses of one call; the results do not depend on it.
+        share: of the fixed image's points that the drawn ones stand for; the rest counts as outside.
     """
 
     term: Term
@@ -67,6 +68,7 @@ class Objective:
     moving: Volume
     to_index: Array
     threads: int = 1
+    share: float = 1.0
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)``."""
@@ -80,7 +82,7 @@ class Objective:
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:
         matrices, count = self.to_index @ poses, self.points.shape[1]
         kept = keep(self.moving.pairs, self.moving.mask_pairs, self.rim, matrices, self.points, gradient)
-        left, missing = kept.sums / count
+        left, missing = kept.sums / count * np.array([[self.share], [1.0]])
         similarity, by_value, by_weight = self.term.evaluate(kept, self.samples, gradient)
         excess = similarity - self.term.unrelated(self.samples)
         slopes = np.zeros((len(poses), 4, 4))
@@ -113,7 +115,7 @@ def make_objective(
         bins=bins,
         unrelated_difference=partial(unrelated_difference, drawn.values, moving),
     )
-    return Objective(term, samples, drawn.centred(centre), moving, np.linalg.inv(moving.to_world), threads)
+    return Objective(term, samples, drawn.centred(centre), moving, np.linalg.inv(moving.to_world), threads, drawn.share)
 
 
 def merit_of(information: Array, overlap: Array, poses: Array) -> Array:

@@ -80,7 +80,7 @@ class TorchObjective:
         background = (moved < self.rim[:, None, None]).all(0)
         missing = ((1 - weights) * background).mean(-1, dtype=torch.float64)
         weights = torch.where(weights == 1, weights, weights * background)
-        left = weights.mean(-1, dtype=torch.float64)
+        left = weights.mean(-1, dtype=torch.float64) * self.twin.share
         similarity = self.twin.term.on_tensors(moved, weights, self.samples)
         excess = similarity - self.twin.term.unrelated(self.twin.samples)
         return torch.stack([similarity, left, excess * (1 - missing)])

@@ -36,15 +36,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "default": Preset(),
         "fast": Preset(
-            Plan(search_points=800, rotations=384, points=(1200, 2500, 6000), poses=(12, 4, 1), steps=(20, 15, 20))
+            Plan(search_points=800, rotations=384, points=(1200, 2500, 6000), poses=(12, 4, 2), steps=(20, 15, 20))
         ),
         "accurate": Preset(
-            Plan(search_points=2000, rotations=2048, points=(4000, 12000, 60000), poses=(48, 12, 1), steps=(40, 30, 96))
+            Plan(search_points=2000, rotations=2048, points=(4000, 12000, 60000), poses=(48, 12, 3), steps=(40, 30, 96))
         ),
         # PET's few bright organs fit in many poses: more candidates, scored by more points, and more of them climbed.
-        "pet-ct": Preset(Plan(search_points=4000, rotations=2048, poses=(64, 16, 1))),
+        "pet-ct": Preset(Plan(search_points=4000, rotations=2048, poses=(64, 16, 3))),
         # Limbs and trunks are cropped and nearly round: a wide search, and points enough to tell its winners apart.
-        "mr-ct": Preset(Plan(search_points=2000, rotations=2048, points=(4000, 12000, 60000), poses=(48, 12, 1))),
+        "mr-ct": Preset(Plan(search_points=2000, rotations=2048, points=(4000, 12000, 60000), poses=(48, 12, 3))),
         # Ultrasound shows edges and speckle: LC2's windows must be small in mm, so its grids are finer than other losses'.
         "mr-us": Preset(Plan(detail=1.35), "lc2"),
         # A voxel as large as a speckle cell: windows of many voxels, no level below the voxel, a smooth anatomy.

@@ -225,3 +225,13 @@ def test_only_leaders_climb_on_after_the_trial():
     np.testing.assert_array_equal(climbers.poses[[0, 2]], everyone.poses[[0, 2]])
     stopped = np.linalg.norm((climbers.poses - far)[[1, 3], :3, 3], axis=1)
     assert (stopped > 5).all() and (stopped <= 2 * TRIAL).all() and climbers.resting.all()
+
+
+def test_the_first_pose_climbs_on_beside_the_leaders():
+    far = starts()
+    far[:, 0, 3] -= [400, 300, 0, 200]
+    hill = Hill(HESSIAN, TOP)
+    climbers, _ = ascend(hill, far, shift_basis(), 60, 1.0, leaders=1)
+    everyone, _ = ascend(hill, far, shift_basis(), 60, 1.0)
+    np.testing.assert_array_equal(climbers.poses[[0, 2]], everyone.poses[[0, 2]])
+    assert not np.array_equal(climbers.poses[3], everyone.poses[3])

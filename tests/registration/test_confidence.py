@@ -44,7 +44,7 @@ def test_a_true_pose_is_trusted_and_unrelated_images_are_not(done):
 def test_noise_lowers_the_confidence_and_raises_the_expected_error():
     fixed, moving = pair(truth("rigid", 3))
     noise = torch.from_numpy(np.random.default_rng(0).normal(size=moving.shape)).float()
-    results = [register(fixed, MetaTensor(moving.as_tensor() + s * noise, affine=moving.affine)) for s in (0, 1, 8)]
+    results = [register(fixed, MetaTensor(moving.as_tensor() + s * noise, affine=moving.affine)) for s in (0, 1, 4)]
     assert results[0].confidence > results[2].confidence
     assert results[0].expected_error_mm < results[1].expected_error_mm < results[2].expected_error_mm
 

@@ -64,9 +64,53 @@ def test_chances_add_up_to_one_and_share_as_asked(masked, flat):
     mask = (rng.random(500) > 0.4).astype(np.uint8) if masked else np.zeros(0, np.uint8)
     steepness = steepness * mask if masked else steepness
     cumulative = np.empty(500)
-    drawing_cpu.accumulate(steepness, 1.5, 0.3, mask, cumulative)
+    drawing_cpu.accumulate(steepness, 1.5, 0.3, mask, np.zeros((0, 2), np.int64), cumulative)
     even = mask / mask.sum() if masked else np.full(500, 1 / 500)
     capped = np.minimum(steepness, 1.5).astype(np.float64)
     expected = even if flat else 0.3 * capped / capped.sum() + 0.7 * even
     np.testing.assert_allclose(np.diff(cumulative, prepend=0), expected, rtol=0, atol=1e-12)
     assert cumulative[-1] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("perspective", [0.0, 0.004])
+@pytest.mark.parametrize("shape", [(7, 9, 12), (11, 8, 1)])
+def test_what_is_seen_of_a_row_is_where_its_voxels_land(shape, perspective):
+    rng = np.random.default_rng(8)
+    seen_shares = []
+    for _ in range(20):
+        matrix = np.append(np.eye(3) + 0.4 * rng.normal(size=(3, 3)), 6 * rng.normal(size=(3, 1)), 1)
+        matrix = np.append(matrix, [[*(perspective * rng.normal(size=3)), 1]], 0)
+        low, high = np.array([-1.5, -0.5, -2.0]), np.array(shape) - np.array([0.0, 0.5, -1.0])
+        spans = np.empty((*shape[:2], 2), np.int64)
+        drawing_cpu.see(matrix, low, high, shape, spans)
+        index = np.stack([*np.indices(shape), np.ones(shape)])
+        moved = np.einsum("ij,j...->i...", matrix, index)
+        moved = moved[:3] / moved[3]
+        inside = ((moved >= low[:, None, None, None]) & (moved <= high[:, None, None, None])).all(0)
+        steps = np.arange(shape[2])
+        np.testing.assert_array_equal((steps >= spans[..., :1]) & (steps < spans[..., 1:]), inside)
+        seen_shares.append(inside.mean())
+    assert min(seen_shares) < 0.1 and max(seen_shares) > 0.4
+
+
+@pytest.mark.parametrize("slope", [1e-320, -1e-320, 0.0, np.nan, np.inf])
+@pytest.mark.parametrize("start", [-3.0, 3.0, np.nan, -np.inf])
+def test_no_map_leads_out_of_memory(slope, start):
+    matrix, spans = np.eye(4), np.empty((4, 5, 2), np.int64)
+    matrix[0, 2:] = slope, start
+    drawing_cpu.see(matrix, np.zeros(3), np.full(3, 4.0), (4, 5, 6), spans)
+    assert np.all((spans[..., 0] >= 0) & (spans[..., 0] <= spans[..., 1]) & (spans[..., 1] <= 6))
+
+
+def test_nothing_is_drawn_out_of_view():
+    rng = np.random.default_rng(9)
+    steepness = rng.gamma(1, 1, 4 * 5 * 6).astype(np.float32)
+    spans = np.sort(rng.integers(0, 7, (20, 2)), 1)
+    everywhere, seen = np.empty((2, 120))
+    for some, out in ((np.zeros((0, 2), np.int64), everywhere), (spans, seen)):
+        drawing_cpu.accumulate(steepness, 1.5, 0.3, np.zeros(0, np.uint8), some, out)
+    steps = np.arange(6)
+    inside = ((steps >= spans[:, :1]) & (steps < spans[:, 1:])).ravel()
+    assert 0 < inside.mean() < 1
+    expected = np.cumsum(np.where(inside, np.diff(everywhere, prepend=0), 0))
+    np.testing.assert_allclose(seen, expected, rtol=0, atol=1e-12)

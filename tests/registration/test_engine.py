@@ -174,23 +174,24 @@ def test_a_similarity_that_is_not_finite_fails():
     torch.testing.assert_close(solution.transform.matrix, torch.eye(4, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
-def scores_of(similarity: float, overlap: float) -> Scores:
-    value = np.array([similarity])
-    return Scores(value, np.array([overlap]), value, value, np.zeros((1, 4, 4)))
+def scores_of(*rows: tuple[float, float]) -> Scores:
+    value, overlap = np.array(rows).T
+    return Scores(value, overlap, value, value, np.zeros((len(rows), 4, 4)))
 
 
 @pytest.mark.parametrize(
     ("similarity", "overlap", "start", "said"),
     [
-        (0.5, 0.8, scores_of(0.4, 0.9), None),
-        (0.5, 0.8, scores_of(0.5, 0.9), None),
-        (0.5, 0.8, scores_of(0.6, 0.05), None),
-        (0.5, 0.8, scores_of(float("nan"), 0.9), None),
-        (float("nan"), 0.8, scores_of(0.4, 0.9), "not finite"),
-        (0.5, 0.04, scores_of(0.4, 0.9), "overlap by 4% only"),
-        (0.3, 0.8, scores_of(0.4, 0.9), "never rose above that of the starting pose"),
+        (0.5, 0.8, (0.4, 0.9), None),
+        (0.5, 0.8, (0.5, 0.9), None),
+        (0.5, 0.8, (0.6, 0.05), None),
+        (0.5, 0.8, (float("nan"), 0.9), None),
+        (float("nan"), 0.8, (0.4, 0.9), "not finite"),
+        (0.5, 0.04, (0.4, 0.9), "overlap by 4% only"),
+        (0.3, 0.8, (0.4, 0.9), "never rose above that of the starting pose"),
     ],
 )
 def test_failure_names_its_reason(similarity, overlap, start, said):
-    status = _failure(scores_of(similarity, overlap), 0, start)
+    outcome = (similarity, overlap)
+    status = _failure(scores_of(outcome), 0, scores_of(start, outcome))
     assert status is None if said is None else status.startswith("failed: ") and said in status

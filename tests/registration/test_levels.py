@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from nibabel.orientations import io_orientation
 from scipy.ndimage import map_coordinates
 
-from medmi.registration.levels import Volume, draw, lift, lower, pyramid, robust_range
+from medmi.grid import Grid
+from medmi.registration.levels import Volume, chances, draw, draw_sets, in_view, lift, lower, pyramid, robust_range
 from medmi.registration.problem import Side
 from medmi.spatial.pyramid import shrink_factors
 from tests.contracts.transforms import linear
@@ -37,9 +41,62 @@ def test_lifting_keeps_the_map_and_lowering_undoes_it(d):
     assert torch.equal(lower(lifted, d), matrix)
 
 
+def in_the_worlds_order(side: Side) -> Side:
+    """The side as its finest level holds it."""
+    (whole,), d = pyramid(side, [0.1]), side.grid.spatial_dims
+    shape = whole.voxels.shape[1 : d + 1]
+    mask = torch.from_numpy(whole.mask.reshape(shape)) > 0 if whole.mask.size else None
+    image = torch.from_numpy(whole.voxels.reshape(-1, *shape))
+    return Side(image, Grid(shape, lower(whole.to_world, d)), mask)
+
+
+def stored(side: Side, axes: tuple[int, ...], turned: tuple[int, ...]) -> Side:
+    """The same side with its axes stored in another order, and some of them from the other end."""
+    step = torch.zeros(len(axes) + 1, len(axes) + 1, dtype=torch.float64)
+    step[-1, -1] = 1
+    for place, axis in enumerate(axes):
+        step[axis, place] = -1 if place in turned else 1
+        step[axis, -1] = side.grid.shape[axis] - 1 if place in turned else 0
+
+    def brought(image: torch.Tensor) -> torch.Tensor:
+        lead = image.ndim - len(axes)
+        return image.permute(*range(lead), *(lead + k for k in axes)).flip([lead + k for k in turned]).contiguous()
+
+    grid = Grid([side.grid.shape[k] for k in axes], side.grid.affine @ step)
+    return Side(brought(side.image), grid, brought(side.mask))
+
+
+@pytest.mark.parametrize("axes", [*itertools.permutations(range(2)), *itertools.permutations(range(3))])
+def test_how_a_file_stores_its_axes_does_not_matter(axes):
+    d = len(axes)
+    side = side_of(d, 2, masked=True)
+    levels = pyramid(side, [4.4, 2.1, 0.1])
+    points = draw(levels[1], 500, np.random.default_rng(0)).points
+    for turned in itertools.chain.from_iterable(itertools.combinations(range(d), n) for n in range(d + 1)):
+        others = pyramid(stored(side, axes, turned), [4.4, 2.1, 0.1])
+        for level, other in zip(levels, others):
+            np.testing.assert_allclose(other.to_world, level.to_world, rtol=0, atol=1e-12)
+            np.testing.assert_allclose(other.voxels, level.voxels, rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(other.mask, level.mask)
+        # Points that tip over to the next voxel with the last digit of a chance.
+        apart = np.abs(draw(others[1], 500, np.random.default_rng(0)).points - points).max(0)
+        assert (apart < 1e-9).mean() > 0.98
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_the_finest_level_is_the_image_with_its_axes_along_the_worlds(d):
+    side = side_of(d)
+    (level,) = pyramid(side, [0.1])
+    np.testing.assert_array_equal(io_orientation(lower(level.to_world, d)), [[axis, 1] for axis in range(d)])
+    index = np.stack([np.random.default_rng(0).integers(0, n, 40) for n in level.voxels.shape[1:]])
+    world = level.to_world @ np.append(index, np.ones((1, 40)), 0)
+    there = np.round((np.linalg.inv(lift(side.grid.affine)) @ world)[:d]).astype(int)
+    np.testing.assert_array_equal(level.voxels[0][tuple(index)], side.image[0].numpy()[tuple(there)])
+
+
 @pytest.mark.parametrize("d", [2, 3])
 def test_levels_come_coarse_to_fine_with_the_grid_of_the_product_of_factors(d):
-    side = side_of(d, 2)
+    side = in_the_worlds_order(side_of(d, 2))
     levels = pyramid(side, [4.4, 2.1, 0.1])
     assert [v.voxels.shape[0] for v in levels] == [2, 2, 2]
     assert levels[-1].voxels.shape[1 : d + 1] == side.grid.shape
@@ -57,7 +114,7 @@ def test_levels_come_coarse_to_fine_with_the_grid_of_the_product_of_factors(d):
 
 @pytest.mark.parametrize("d", [2, 3])
 def test_masked_blocks_average_the_voxels_inside_alone(d):
-    side = side_of(d, 1, masked=True)
+    side = in_the_worlds_order(side_of(d, 1, masked=True))
     factors = shrink_factors(side.grid, 2.1)
     poisoned = Side(torch.where(side.mask, side.image, torch.tensor(1e4)), side.grid, side.mask)
     (clean,), (level,) = pyramid(side, [2.1]), pyramid(poisoned, [2.1])
@@ -152,3 +209,27 @@ def test_the_same_generator_draws_the_same_points():
     first, again, other = (draw(volume, 500, np.random.default_rng(s)) for s in (3, 3, 4))
     np.testing.assert_array_equal(first.points, again.points)
     assert (first.points != other.points).any()
+
+
+@pytest.mark.parametrize("d", [2, 3])
+def test_points_of_what_the_moving_image_sees_stand_for_their_share_of_the_chances(d):
+    (fixed,), (moving,) = (pyramid(side_of(d, more=more), [0.1]) for more in (13, 2))
+    centre, pose, margin = np.array([0.3, -0.2, 0.1]), np.eye(4), 2.5
+    pose[:3, 3] = centre + np.array([6.0, -4.0, 3.0]) * (np.arange(3) < d)
+    spans = in_view(fixed, moving, pose, centre, margin)
+    index = np.indices(fixed.voxels.shape[1:]).reshape(3, -1)
+    world = fixed.to_world @ np.append(index, np.ones((1, index.shape[1])), 0)
+    world[:3] -= centre[:, None]
+    there = (np.linalg.inv(moving.to_world) @ pose @ world)[:3]
+    more = margin / np.linalg.norm(moving.to_world[:3, :3], axis=0)[:, None]
+    last = np.array(moving.voxels.shape[1:])[:, None] - 1
+    inside = ((there >= -more) & (there <= last + more)).all(0).reshape(fixed.voxels.shape[1:])
+    steps = np.arange(inside.shape[-1])
+    np.testing.assert_array_equal((steps >= spans[..., :1]) & (steps < spans[..., 1:]), inside)
+    assert 0.1 < inside.mean() < 0.9
+    everywhere = np.diff(chances(fixed, 0.4), prepend=0)
+    (drawn,) = draw_sets(fixed, chances(fixed, 0.4, spans), (1, 500), np.random.default_rng(0))
+    assert drawn.share == pytest.approx(everywhere[inside.ravel()].sum())
+    assert draw(fixed, 500, np.random.default_rng(0)).share == pytest.approx(1)
+    at = np.linalg.inv(fixed.to_world) @ np.append(drawn.points, np.ones((1, 500)), 0)
+    assert inside[tuple(np.round(at[:3]).astype(int))].mean() > 0.9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -214,6 +216,16 @@ def test_overlap_counts_points_in_the_mask():
     whole = objective(pose)
     assert score.similarity[0] != whole.similarity[0]
     assert score.similarity[0] == pytest.approx(pearsonr(fixed, fixed).statistic, abs=0.02)
+
+
+def test_points_that_stand_for_a_share_of_the_image_overlap_by_no_more():
+    objective, centre = objective_of("mi", 3)
+    pose = slid(objective, centre, np.array([0.4]))
+    whole, part = objective(pose), replace(objective, share=0.25)(pose)
+    assert part.overlap[0] == pytest.approx(whole.overlap[0] / 4)
+    assert part.merit[0] == pytest.approx(whole.merit[0] / 4)
+    for name in ("similarity", "value", "gradient"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(whole, name))
 
 
 @pytest.mark.parametrize("name", ["mi", "nmi"])
