@@ -23,7 +23,7 @@ from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.objective_torch import TensorVolume, TorchObjective, tensor_volume, torch_objective
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request, Solution
-from medmi.registration.schedule import Stage, surplus_of_points, schedule
+from medmi.registration.schedule import Stage, schedule, surplus_of_points
 from medmi.registration.terms import TERMS, Term, for_sizes
 from medmi.registration.workers import COMPILED
 from medmi.spatial.linear import LinearTransform
@@ -53,6 +53,7 @@ class Run:
         levels: the fixed and the moving volume of each stage.
         rng: of every draw.
         history: rows of the solution, added to.
+        bases: of families, as far as they were asked for.
     """
 
     problem: Problem
@@ -61,6 +62,7 @@ class Run:
     levels: list[tuple[Volume, Volume]]
     rng: np.random.Generator
     history: list[dict[str, float]] = field(default_factory=list)
+    bases: dict[str, Array] = field(default_factory=dict)
 
     @cached_property
     def centre(self) -> Array:
@@ -75,7 +77,13 @@ class Run:
         return surplus_of_points(self.problem)
 
     def basis(self, level: int) -> Array:
-        return scaled_basis(FAMILY_BY_LEVEL[self.request.family][level], self.problem)
+        return self.basis_of(FAMILY_BY_LEVEL[self.request.family][level])
+
+    def basis_of(self, family: str) -> Array:
+        """Generators ``(t, 4, 4)``, scaled."""
+        if family not in self.bases:
+            self.bases[family] = scaled_basis(family, self.problem)
+        return self.bases[family]
 
     def sampled_term(self, level: int) -> Term:
         """What a level goes by that looks at points: the search and the coarsest level always do."""
@@ -142,7 +150,7 @@ def _freed(run: Run, summit: Summit) -> Summit:
     stage, family = run.stages[0], FREED.get(run.request.family)
     if family is None:
         return summit
-    basis, first_step = scaled_basis(family, run.problem), stage.first_step * stage.spacing / 2
+    basis, first_step = run.basis_of(family), stage.first_step * stage.spacing / 2
     climbers, rested = ascend(summit.objective, summit.poses, basis, FREED_STEPS, first_step, run.record(0))
     return replace(summit, poses=climbers.poses, scores=climbers.scores, rested=rested)
 
@@ -204,7 +212,7 @@ def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array)
         run.tell(1 + last * share)
 
     start = _best(coarse, poses, run.stages[1])[0]
-    way = Way(run.levels, run.centre, scaled_basis(run.request.family, run.problem), start, given)
+    way = Way(run.levels, run.centre, run.basis_of(run.request.family), start, given)
     end = climb_with_critic(term, way, run.request.seed, on_step, run.request.device)
     return Summit(end.poses, end.scores, end.objective, end.rested)
 
@@ -265,7 +273,7 @@ def _evidence(run: Run, pose: Array) -> Evidence | None:
         levels=run.levels,
         centre=run.centre,
         pose=pose,
-        basis=scaled_basis(family, run.problem),
+        basis=run.basis_of(family),
         scales=SCALES[family],
         spatial_dims=run.problem.spatial_dims,
         spacing=float(run.problem.fixed.grid.spacing.log().mean().exp()),

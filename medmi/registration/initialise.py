@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -14,16 +15,24 @@ PHI, PSI = 2**0.5, 1.533751168755204288118041
 MARKS = 100
 
 
+@lru_cache
 def rotations(count: int, spatial_dims: int) -> Array:
-    """``(count, 3, 3)`` rotations spread evenly over the group, the identity first; in 2D about the third axis."""
+    """``(count, 3, 3)`` rotations, read-only, spread evenly over the group, the identity first; in 2D about the third axis."""
     if spatial_dims == 2:
-        return Rotation.from_euler("z", 2 * np.pi * np.arange(count)[:, None] / count).as_matrix()
+        return frozen(Rotation.from_euler("z", 2 * np.pi * np.arange(count)[:, None] / count))
     s = np.arange(count) + 0.5
     inner, outer = np.sqrt(s / count), np.sqrt(1 - s / count)
     a, b = 2 * np.pi * s / PHI, 2 * np.pi * s / PSI
     quaternions = np.stack([inner * np.sin(a), inner * np.cos(a), outer * np.sin(b), outer * np.cos(b)], 1)
     spread = Rotation.from_quat(quaternions)
-    return (spread * spread[0].inv()).as_matrix()
+    return frozen(spread * spread[0].inv())
+
+
+def frozen(turns: Rotation) -> Array:
+    """Their matrices ``(n, 3, 3)``, read-only: they are kept from call to call."""
+    matrices = turns.as_matrix()
+    matrices.flags.writeable = False
+    return matrices
 
 
 def local_rotations(degrees: tuple[float, ...], spatial_dims: int) -> Array:
