@@ -17,27 +17,30 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -2.7988,
+    -3.802,
     MappingProxyType(
         {
-            "spread": -0.5824,
-            "middle_fall": 0.5069,
-            "fine_fall": 0.1553,
-            "lead": 0.5966,
-            "search": -0.5896,
-            "restart": -0.5126,
+            "spread": -0.7294,
+            "middle_fall": 1.3699,
+            "fine_fall": 0.7576,
+            "lead": 0.2067,
+            "search": -0.0695,
+            "restart": -0.7987,
         }
     ),
 )
 ERROR = Reading(
-    0.4416,
+    0.2745,
     MappingProxyType(
         {
-            "spread": 0.151,
-            "relative_fall": -0.3626,
-            "lead": -0.243,
-            "search": 0.1633,
-            "restart": 0.7398,
+            "spread": 0.2181,
+            "middle_fall": -0.1972,
+            "fine_fall": -0.0393,
+            "relative_fall": -0.4526,
+            "lead": -0.065,
+            "held": -0.2186,
+            "search": 0.0906,
+            "restart": 0.769,
         }
     ),
 )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from torch import nn
@@ -14,18 +13,26 @@ from medmi.registration.ascent import LEAST_OVERLAP, ascend
 from medmi.registration.averaging import POOL, refine
 from medmi.registration.dense import DenseObjective, make_dense_objective
 from medmi.registration.evidence import Evidence
-from medmi.registration.families import FAMILY_BY_LEVEL, FREED, SCALES, lift_point, scaled_basis
+from medmi.registration.families import FREED, SCALES
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
-from medmi.registration.levels import Array, Drawn, Volume, chances, draw, draw_sets, in_view, lift, lower, pyramid
+from medmi.registration.levels import (
+    Array,
+    Volume,
+    chances,
+    draw_sets,
+    in_view,
+    lift,
+    lower,
+    pyramid,
+)
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.neural_objective import CriticObjective
-from medmi.registration.objective import Objective, Scores, make_objective
-from medmi.registration.objective_torch import TensorVolume, TorchObjective, tensor_volume, torch_objective
+from medmi.registration.objective import Scores
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request, Solution
-from medmi.registration.schedule import Stage, schedule, surplus_of_points
-from medmi.registration.terms import TERMS, Term, for_sizes
-from medmi.registration.workers import COMPILED
+from medmi.registration.run import Run, Sampled
+from medmi.registration.schedule import Stage, schedule
+from medmi.registration.terms import TERMS, Term
 from medmi.spatial.linear import LinearTransform
 
 # Points at edges capture best; where an optimum lies exactly the whole image tells better.
@@ -38,82 +45,6 @@ SETS = 8
 FEW = 3
 # Spacings of the last level around what the moving image sees, from where its points are drawn.
 MARGIN = 4
-
-
-Sampled = Objective | TorchObjective
-
-
-@dataclass(frozen=True)
-class Run:
-    """A request on its way: what every level needs.
-
-    Attributes:
-        problem, request: what is solved.
-        stages: coarse to fine.
-        levels: the fixed and the moving volume of each stage.
-        rng: of every draw.
-        history: rows of the solution, added to.
-        bases: of families, as far as they were asked for.
-    """
-
-    problem: Problem
-    request: Request
-    stages: list[Stage]
-    levels: list[tuple[Volume, Volume]]
-    rng: np.random.Generator
-    history: list[dict[str, float]] = field(default_factory=list)
-    bases: dict[str, Array] = field(default_factory=dict)
-
-    @cached_property
-    def centre(self) -> Array:
-        return lift_point(self.problem)
-
-    def drawn(self, level: int, count: int) -> Drawn:
-        """Points of a fixed level; more where the moving image is the smaller."""
-        return draw(self.levels[level][0], round(count * self.surplus), self.rng)
-
-    @cached_property
-    def surplus(self) -> float:
-        return surplus_of_points(self.problem)
-
-    def basis(self, level: int) -> Array:
-        return self.basis_of(FAMILY_BY_LEVEL[self.request.family][level])
-
-    def basis_of(self, family: str) -> Array:
-        """Generators ``(t, 4, 4)``, scaled."""
-        if family not in self.bases:
-            self.bases[family] = scaled_basis(family, self.problem)
-        return self.bases[family]
-
-    def sampled_term(self, level: int) -> Term:
-        """What a level goes by that looks at points: the search and the coarsest level always do."""
-        term = self.request.term if isinstance(self.request.term, Term) else TERMS["mi"]
-        return for_sizes(term, SCALES[FAMILY_BY_LEVEL[self.request.family][level]])
-
-    def record(self, level: int) -> Callable[[Scores], None]:
-        """Adds a row to the history at each call."""
-
-        def record(scores: Scores) -> None:
-            similarity, overlap = float(scores.similarity[scores.best]), float(scores.overlap[scores.best])
-            self.history.append({"level": level, "similarity": similarity, "overlap": overlap})
-
-        return record
-
-    def tell(self, levels_done: float) -> None:
-        """The progress."""
-        if self.request.on_progress is not None:
-            self.request.on_progress(levels_done / len(self.stages))
-
-    @cached_property
-    def moving_tensors(self) -> list[TensorVolume]:
-        """The moving volume of each stage, on the device."""
-        return [tensor_volume(moving, self.request.device) for _, moving in self.levels]
-
-    def objective_of(self, term: Term, level: int, drawn: Drawn) -> Sampled:
-        request, bins = self.request, self.stages[level].bins
-        objective = make_objective(term, drawn, self.levels[level], self.centre, bins, request.threads)
-        compiled = request.device.type in COMPILED
-        return objective if compiled else torch_objective(objective, self.moving_tensors[level])
 
 
 @dataclass(frozen=True)
@@ -169,7 +100,8 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
     stage, volumes = run.stages[level], run.levels[level]
     objective: Sampled | DenseObjective
     if isinstance(term, Term):
-        objective = run.objective_of(term, level, run.drawn(level, stage.points))
+        count = stage.points if level else round(stage.points * run.surplus**0.5)
+        objective = run.objective_of(term, level, run.drawn(level, count))
     else:
         objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims, run.request.device)
     return _ascended(run, level, stage, poses, objective)
@@ -187,7 +119,7 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     """The best of the poses, which climbs on few points and then by steps that each look at points of their own."""
     stage, (fixed, moving) = run.stages[level], run.levels[level]
     draw_some = partial(draw_sets, fixed, rng=run.rng, threads=run.request.threads)
-    few = round(stage.points / FEW * run.surplus)
+    few = round(stage.points / FEW * run.surplus**0.5)
     (drawn,) = draw_some(chances(fixed, REFINED_FOREGROUND), (1, few))
     quick = replace(stage, steps=stage.steps // 3)
     begun = _ascended(run, level, quick, poses, run.objective_of(term, level, drawn))

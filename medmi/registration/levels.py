@@ -50,6 +50,12 @@ class Volume:
         """The mask likewise, or empty."""
         return kernels_cpu.paired(self.mask) if self.mask.size else NO_PAIRS
 
+    @property
+    def extent(self) -> float:
+        """Volume of the voxels that count, mm^3, of a plane times 1 mm."""
+        count = int(self.mask.sum()) if self.mask.size else self.voxels[0].size
+        return count * abs(float(np.linalg.det(self.to_world[:3, :3])))
+
     @cached_property
     def moments(self) -> tuple[Array, Array]:
         """Means and variances ``(C,)`` of all voxels, float64."""
@@ -180,6 +186,8 @@ class Drawn:
 
 # Share of points that go by steepness.
 FOREGROUND = 0.4
+# More points take longer than they tell.
+MOST_SURPLUS = 10.0
 
 
 def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float = FOREGROUND) -> Drawn:
@@ -208,6 +216,14 @@ def draw_sets(
         return Drawn(index, values, volume.to_world, min(1.0, float(cumulative[-1])))
 
     return shared_out(placed, range(sets), threads)
+
+
+def surplus_of_points(fixed: Volume, moving: Volume) -> float:
+    """How many times as large the fixed image is as the moving one, masks counted, from 1 to ``MOST_SURPLUS``.
+
+    Every pose sees that part of the points, perhaps too few for a histogram: so many more are drawn while poses are far apart.
+    """
+    return min(max(1.0, fixed.extent / moving.extent), MOST_SURPLUS)
 
 
 def chances(volume: Volume, foreground: float, spans: Array = NO_SPANS) -> Array:

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from medmi.registration.ascent import ascend
 from medmi.registration.evidence import Evidence, distances
 from medmi.registration.initialise import Search, candidates, distinct, marks
-from medmi.registration.levels import Array, Volume, draw
+from medmi.registration.levels import Array, Volume, draw, surplus_of_points
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Objective, make_objective
 from medmi.registration.terms import TERMS, for_sizes
@@ -30,8 +30,8 @@ def level_of(evidence: Evidence, share: float) -> tuple[Volume, Volume]:
 
 
 def information(evidence: Evidence, share: float, points: int, bins: int, rng: np.random.Generator) -> Objective:
-    """Mutual information on freshly drawn points of a level."""
-    volumes = level_of(evidence, share)
+    """Mutual information on freshly drawn points of a level, more of them where the moving image is the smaller."""
+    volumes, points = level_of(evidence, share), round(points * surplus_of_points(*evidence.levels[0]))
     term = for_sizes(TERMS["mi"], evidence.scales)
     return make_objective(term, draw(volumes[0], points, rng), volumes, evidence.centre, bins, 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from medmi.registration.problem import Problem, Side
+from medmi.registration.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Stage:
 
     Attributes:
         spacing: mm between voxels after shrinking.
-        points: fixed points that are drawn, see :func:`surplus_of_points`.
+        points: fixed points that are drawn, more where the moving image is the smaller.
         poses: how many of the best poses are refined together.
         steps: most evaluations of the objective for each of them; at the last level most pairs of them.
         first_step: length of the first step, as a share of ``spacing``.
@@ -30,8 +30,6 @@ class Stage:
 
 # By dimension: how many steps of each level, coarse to fine, the smaller field of view holds. A plane has room for finer ones.
 STEPS_ACROSS = {2: (18.0, 60.0, 240.0), 3: (18.0, 40.0, 96.0)}
-# More points take longer than they tell.
-MOST_SURPLUS = 10.0
 
 
 @dataclass(frozen=True)
@@ -78,18 +76,3 @@ def schedule(problem: Problem, plan: Plan) -> list[Stage]:
     return [
         Stage(max(min(extents) / count, least), n, poses, steps, 1.0, bins) for count, n, poses, steps, bins in rows
     ]
-
-
-def surplus_of_points(problem: Problem) -> float:
-    """How many times the points of a stage are drawn while poses are far apart: 1 where the moving image is the larger.
-
-    Of a fixed image that is n times as large all poses see an nth of the points, too few for a histogram. It is the root of n: as many are
-    seen then as leave the noise and the time in between.
-    """
-    fixed, moving = (_volume(side) for side in (problem.fixed, problem.moving))
-    return min(max(1.0, fixed / moving), MOST_SURPLUS) ** 0.5
-
-
-def _volume(side: Side) -> float:
-    sizes = side.grid.spacing * (side.grid.spacing.new_tensor(side.grid.shape) - 1)
-    return float(sizes.prod()) * (1.0 if side.mask is None else float(side.mask.float().mean()))

@@ -12,7 +12,7 @@ from monai.losses import LocalNormalizedCrossCorrelationLoss
 from torch import nn
 
 from medmi import register, register_batch
-from medmi.registration import engine
+from medmi.registration import run
 from medmi.registration.terms import TERMS
 from tests.oracles.scene import error, pair, truth
 
@@ -35,7 +35,7 @@ def on_device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
         if request.param == "cuda":
             return function(*values, **options, device="cuda")
         with monkeypatch.context() as patch:
-            patch.setattr(engine, "COMPILED", frozenset())
+            patch.setattr(run, "COMPILED", frozenset())
             return function(*values, **options)
 
     return call

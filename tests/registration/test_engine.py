@@ -11,11 +11,12 @@ import torch
 from monai.data import MetaTensor
 
 from medmi.grid import Grid
-from medmi.registration.engine import Request, Run, Solution, _failure, solve
+from medmi.registration.engine import Request, Solution, _failure, solve
 from medmi.registration.families import FAMILY_BY_LEVEL, scaled_basis
 from medmi.registration.objective import Scores
 from medmi.registration.presets import PRESETS
 from medmi.registration.problem import Problem, Side, pose_problem
+from medmi.registration.run import Run
 from medmi.registration.terms import TERMS, Term
 from medmi.simulation.phantom import VIEW_CENTRE, HeadPhantom, centred_grid, displacement_matrix
 from medmi.spatial import FAMILIES, LinearTransform, linear_matrix, matrix_exp

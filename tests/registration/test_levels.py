@@ -11,7 +11,19 @@ from nibabel.orientations import io_orientation
 from scipy.ndimage import map_coordinates
 
 from medmi.grid import Grid
-from medmi.registration.levels import Volume, chances, draw, draw_sets, in_view, lift, lower, pyramid, robust_range
+from medmi.registration.levels import (
+    MOST_SURPLUS,
+    Volume,
+    chances,
+    draw,
+    draw_sets,
+    in_view,
+    lift,
+    lower,
+    pyramid,
+    robust_range,
+    surplus_of_points,
+)
 from medmi.registration.problem import Side
 from medmi.spatial.pyramid import shrink_factors
 from tests.contracts.transforms import linear
@@ -233,3 +245,30 @@ def test_points_of_what_the_moving_image_sees_stand_for_their_share_of_the_chanc
     assert draw(fixed, 500, np.random.default_rng(0)).share == pytest.approx(1)
     at = np.linalg.inv(fixed.to_world) @ np.append(drawn.points, np.ones((1, 500)), 0)
     assert inside[tuple(np.round(at[:3]).astype(int))].mean() > 0.9
+
+
+def empty(shape: tuple[int, int, int], spacing: tuple[float, float, float], counting: int = 0) -> Volume:
+    """A volume of which ``counting`` voxels count, or all for 0."""
+    mask = (np.arange(np.prod(shape)) < counting).reshape(shape).astype(np.uint8) if counting else NO_MASK
+    return Volume(np.zeros((1, *shape), np.float32), mask, np.diag([*spacing, 1.0]), np.zeros(1), np.ones(1))
+
+
+LARGE, SMALL, PLANE = (
+    empty(*of) for of in (((40, 40, 20), (2, 2, 2)), ((10, 10, 10), (1, 2, 4)), ((40, 20, 1), (1, 3, 1)))
+)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "surplus"),
+    [
+        (SMALL, LARGE, 1.0),
+        (LARGE, LARGE, 1.0),
+        (LARGE, empty((40, 40, 40), (1, 1, 2)), 2.0),
+        (PLANE, empty((10, 20, 1), (1, 3, 1)), 4.0),
+        (LARGE, empty((40, 40, 20), (2, 2, 2), 8000), 4.0),
+        (empty((40, 40, 20), (2, 2, 2), 8000), LARGE, 1.0),
+        (LARGE, SMALL, MOST_SURPLUS),
+    ],
+)
+def test_more_points_are_drawn_where_the_moving_image_sees_a_part(fixed, moving, surplus):
+    assert surplus_of_points(fixed, moving) == pytest.approx(surplus)

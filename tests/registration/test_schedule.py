@@ -10,7 +10,7 @@ import torch
 from medmi.grid import Grid
 from medmi.registration.presets import PRESETS, Preset
 from medmi.registration.problem import Problem, Side
-from medmi.registration.schedule import MOST_SURPLUS, STEPS_ACROSS, Plan, schedule, surplus_of_points
+from medmi.registration.schedule import STEPS_ACROSS, Plan, schedule
 
 
 def side(shape: tuple[int, ...], spacing: tuple[float, ...]) -> Side:
@@ -83,24 +83,3 @@ def test_presets_are_frozen_and_ordered_by_effort():
     fast, default, accurate = (PRESETS[name].plan for name in ("fast", "default", "accurate"))
     assert fast.rotations < default.rotations < accurate.rotations
     assert fast.points[-1] < default.points[-1] < accurate.points[-1]
-
-
-def masked(side: Side, voxels: int) -> Side:
-    """The side with a mask of the first so many voxels."""
-    mask = torch.arange(side.image[0].numel()).reshape(side.grid.shape) < voxels
-    return dataclasses.replace(side, mask=mask)
-
-
-@pytest.mark.parametrize(
-    ("fixed", "moving", "surplus"),
-    [
-        (SMALL, LARGE, 1.0),
-        (LARGE, side((101, 101, 51), (2.0, 2.0, 2.0)), 2**0.5),
-        (PLANE, side((51, 101), (1.0, 0.5)), 2.0),
-        (LARGE, masked(LARGE, 101**3 // 4), 2.0),
-        (masked(LARGE, 101**3 // 4), LARGE, 1.0),
-        (LARGE, SMALL, MOST_SURPLUS**0.5),
-    ],
-)
-def test_more_points_are_drawn_where_the_moving_image_sees_a_part(fixed, moving, surplus):
-    assert surplus_of_points(Problem(fixed, moving)) == pytest.approx(surplus, rel=1e-4)

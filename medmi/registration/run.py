@@ -1,0 +1,94 @@
+"""A request on its way through the levels: what it draws, climbs along and records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from medmi.registration.families import FAMILY_BY_LEVEL, SCALES, lift_point, scaled_basis
+from medmi.registration.levels import Array, Drawn, Volume, draw, surplus_of_points
+from medmi.registration.objective import Objective, Scores, make_objective
+from medmi.registration.objective_torch import TensorVolume, TorchObjective, tensor_volume, torch_objective
+from medmi.registration.problem import Problem
+from medmi.registration.request import Request
+from medmi.registration.schedule import Stage
+from medmi.registration.terms import TERMS, Term, for_sizes
+from medmi.registration.workers import COMPILED
+
+Sampled = Objective | TorchObjective
+
+
+@dataclass(frozen=True)
+class Run:
+    """A request on its way: what every level needs.
+
+    Attributes:
+        problem, request: what is solved.
+        stages: coarse to fine.
+        levels: the fixed and the moving volume of each stage.
+        rng: of every draw.
+        history: rows of the solution, added to.
+        bases: of families, as far as they were asked for.
+    """
+
+    problem: Problem
+    request: Request
+    stages: list[Stage]
+    levels: list[tuple[Volume, Volume]]
+    rng: np.random.Generator
+    history: list[dict[str, float]] = field(default_factory=list)
+    bases: dict[str, Array] = field(default_factory=dict)
+
+    @cached_property
+    def centre(self) -> Array:
+        return lift_point(self.problem)
+
+    def drawn(self, level: int, count: int) -> Drawn:
+        """Points of a fixed level; more where the moving image is the smaller."""
+        return draw(self.levels[level][0], round(count * self.surplus**0.5), self.rng)
+
+    @cached_property
+    def surplus(self) -> float:
+        return surplus_of_points(*self.levels[0])
+
+    def basis(self, level: int) -> Array:
+        return self.basis_of(FAMILY_BY_LEVEL[self.request.family][level])
+
+    def basis_of(self, family: str) -> Array:
+        """Generators ``(t, 4, 4)``, scaled."""
+        if family not in self.bases:
+            self.bases[family] = scaled_basis(family, self.problem)
+        return self.bases[family]
+
+    def sampled_term(self, level: int) -> Term:
+        """What a level goes by that looks at points: the search and the coarsest level always do."""
+        term = self.request.term if isinstance(self.request.term, Term) else TERMS["mi"]
+        return for_sizes(term, SCALES[FAMILY_BY_LEVEL[self.request.family][level]])
+
+    def record(self, level: int) -> Callable[[Scores], None]:
+        """Adds a row to the history at each call."""
+
+        def record(scores: Scores) -> None:
+            similarity, overlap = float(scores.similarity[scores.best]), float(scores.overlap[scores.best])
+            self.history.append({"level": level, "similarity": similarity, "overlap": overlap})
+
+        return record
+
+    def tell(self, levels_done: float) -> None:
+        """The progress."""
+        if self.request.on_progress is not None:
+            self.request.on_progress(levels_done / len(self.stages))
+
+    @cached_property
+    def moving_tensors(self) -> list[TensorVolume]:
+        """The moving volume of each stage, on the device."""
+        return [tensor_volume(moving, self.request.device) for _, moving in self.levels]
+
+    def objective_of(self, term: Term, level: int, drawn: Drawn) -> Sampled:
+        request, bins = self.request, self.stages[level].bins
+        objective = make_objective(term, drawn, self.levels[level], self.centre, bins, request.threads)
+        compiled = request.device.type in COMPILED
+        return objective if compiled else torch_objective(objective, self.moving_tensors[level])
