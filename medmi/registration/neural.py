@@ -67,16 +67,16 @@ class NeuralTerm:
         InputError: an unknown name, or a number that nothing can be learnt with.
 
     >>> NeuralTerm(inputs=("intensity", "gradient")).steps
-    700
+    900
     """
 
     inputs: tuple[str, ...] = ("intensity",)
     levels: str = "together"
     warm_up: int = 150
-    steps: int = 700
+    steps: int = 900
     points: int = 1000
     pool: int = 32_000
-    critic_rate: float = 3e-3
+    critic_rate: float = 2e-3
     pose_step: float = 0.15
     hidden: tuple[int, ...] = (100, 100)
 

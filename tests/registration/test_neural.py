@@ -20,7 +20,7 @@ from medmi.registration.schedule import Plan
 from medmi.spatial import LinearTransform
 from tests.oracles.scene import colours, error, pair, truth
 
-SHORT = NeuralTerm(warm_up=60, steps=200, points=500, pool=8000)
+SHORT = NeuralTerm(warm_up=60, steps=200, points=500, pool=8000, critic_rate=3e-3)
 HALF_VOXEL = 0.5
 
 
