@@ -12,19 +12,11 @@ from torch import nn
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
 from medmi.registration.averaging import POOL, refine
 from medmi.registration.dense import DenseObjective, make_dense_objective
+from medmi.registration.drawing import chances, draw_sets, in_view
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import FREED, SCALES
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
-from medmi.registration.levels import (
-    Array,
-    Volume,
-    chances,
-    draw_sets,
-    in_view,
-    lift,
-    lower,
-    pyramid,
-)
+from medmi.registration.levels import Array, Volume, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.neural_objective import CriticObjective
 from medmi.registration.objective import Scores
@@ -100,7 +92,8 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
     stage, volumes = run.stages[level], run.levels[level]
     objective: Sampled | DenseObjective
     if isinstance(term, Term):
-        count = stage.points if level else round(stage.points * run.surplus**0.5)
+        # What the coarsest level drops is lost: it goes by as many points as it can.
+        count = run.enough(stage.points, 0.5 if level else 1.0)
         objective = run.objective_of(term, level, run.drawn(level, count))
     else:
         objective = make_dense_objective(term, volumes, run.centre, run.problem.spatial_dims, run.request.device)
@@ -119,8 +112,7 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     """The best of the poses, which climbs on few points and then by steps that each look at points of their own."""
     stage, (fixed, moving) = run.stages[level], run.levels[level]
     draw_some = partial(draw_sets, fixed, rng=run.rng, threads=run.request.threads)
-    few = round(stage.points / FEW * run.surplus**0.5)
-    (drawn,) = draw_some(chances(fixed, REFINED_FOREGROUND), (1, few))
+    (drawn,) = draw_some(chances(fixed, REFINED_FOREGROUND), (1, run.enough(stage.points // FEW)))
     quick = replace(stage, steps=stage.steps // 3)
     begun = _ascended(run, level, quick, poses, run.objective_of(term, level, drawn))
     start = begun.poses[begun.scores.best]
@@ -137,7 +129,7 @@ def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array)
     """All finer levels of a neural term, from the best pose of the first."""
     last = len(run.levels) - 1
     record = run.record(last)
-    coarse = run.objective_of(TERMS["mi"], 1, run.drawn(1, run.stages[1].points))
+    coarse = run.objective_of(TERMS["mi"], 1, run.drawn(1, run.enough(run.stages[1].points)))
 
     def on_step(share: float, scores: Scores) -> None:
         record(scores)
@@ -166,7 +158,7 @@ def _search(run: Run, given: Array) -> Array:
         run.levels[0], given, run.centre, Search(turns, SCALES[request.family], run.problem.spatial_dims)
     )
     few, many = (
-        run.objective_of(run.sampled_term(0), 0, run.drawn(0, count))
+        run.objective_of(run.sampled_term(0), 0, run.drawn(0, run.enough(count)))
         for count in (plan.search_points // 4, plan.search_points)
     )
     # The given pose is the first; a quarter of the points tells which quarter of the poses is worth all of them.

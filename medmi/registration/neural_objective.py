@@ -16,7 +16,8 @@ from medmi.information.bounds import donsker_varadhan
 from medmi.information.pairs import derangements, score_pairs
 from medmi.registration import kernels_cpu
 from medmi.registration.critic_inputs import critic_volume
-from medmi.registration.levels import Array, Volume, draw
+from medmi.registration.drawing import draw
+from medmi.registration.levels import Array, Volume
 from medmi.registration.objective import Scores
 from medmi.simulation.threads import one_thread
 

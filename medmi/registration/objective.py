@@ -18,8 +18,9 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from medmi.registration.drawing import Drawn
 from medmi.registration.kept_cpu import keep, pull_back
-from medmi.registration.levels import Drawn, Volume
+from medmi.registration.levels import Volume
 from medmi.registration.terms import Samples, Term
 from medmi.registration.workers import shared_out
 

@@ -9,9 +9,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from medmi.registration.ascent import ascend
+from medmi.registration.drawing import draw, surplus_of_points
 from medmi.registration.evidence import Evidence, distances
 from medmi.registration.initialise import Search, candidates, distinct, marks
-from medmi.registration.levels import Array, Volume, draw, surplus_of_points
+from medmi.registration.levels import Array, Volume
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Objective, make_objective
 from medmi.registration.terms import TERMS, for_sizes

@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from medmi.registration.drawing import Drawn, draw, surplus_of_points
 from medmi.registration.families import FAMILY_BY_LEVEL, SCALES, lift_point, scaled_basis
-from medmi.registration.levels import Array, Drawn, Volume, draw, surplus_of_points
+from medmi.registration.levels import Array, Volume
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.objective_torch import TensorVolume, TorchObjective, tensor_volume, torch_objective
 from medmi.registration.problem import Problem
@@ -47,8 +48,15 @@ class Run:
         return lift_point(self.problem)
 
     def drawn(self, level: int, count: int) -> Drawn:
-        """Points of a fixed level; more where the moving image is the smaller."""
-        return draw(self.levels[level][0], round(count * self.surplus**0.5), self.rng)
+        """Points of a fixed level."""
+        return draw(self.levels[level][0], count, self.rng)
+
+    def enough(self, count: int, power: float = 0.5) -> int:
+        """So many points, or more where the moving image is the smaller: in proportion to that power of how much smaller it is.
+
+        In full (1) each pose sees as many points as if both were of one size, which takes the longer for it.
+        """
+        return round(count * self.surplus**power)
 
     @cached_property
     def surplus(self) -> float:

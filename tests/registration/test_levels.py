@@ -11,19 +11,8 @@ from nibabel.orientations import io_orientation
 from scipy.ndimage import map_coordinates
 
 from medmi.grid import Grid
-from medmi.registration.levels import (
-    MOST_SURPLUS,
-    Volume,
-    chances,
-    draw,
-    draw_sets,
-    in_view,
-    lift,
-    lower,
-    pyramid,
-    robust_range,
-    surplus_of_points,
-)
+from medmi.registration.drawing import MOST_SURPLUS, chances, draw, draw_sets, in_view, surplus_of_points
+from medmi.registration.levels import Volume, lift, lower, pyramid, robust_range
 from medmi.registration.problem import Side
 from medmi.spatial.pyramid import shrink_factors
 from tests.contracts.transforms import linear

@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy.stats import pearsonr
 
-from medmi.registration.levels import Drawn, Volume, draw, lift, pyramid
+from medmi.registration.drawing import Drawn, draw
+from medmi.registration.levels import Volume, lift, pyramid
 from medmi.registration.objective import Objective, Scores, make_objective, merit_of, unrelated_difference
 from medmi.registration.terms import TERMS
 from medmi.spatial import linear_matrix

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from medmi import register
+from medmi.registration.drawing import surplus_of_points
 from medmi.registration.evidence import Evidence, distances
-from medmi.registration.levels import surplus_of_points
 from medmi.registration.probes import STARTS, information, level_of, restarted, searched, spacing_of
 from tests.oracles.scene import pair, truth
 
