@@ -55,18 +55,22 @@ METHODS: dict[str, tuple[AdversarialOptions, str, float]] = {
     "wgan_supervised": (AdversarialOptions("wgan", reconstruction_weight=1.0, second_pass=0.5), "supervised", 1e-3),
 }
 PASSES = 3
+Files = dict[str, tuple[PairFiles, ...]]
 SEEDS = {"test": 1000, "validation": 2000}
 # Volumes: the first pairs show the T1 twice; networks that saw ultrasound from the start were far behind after as long.
 # And 17 patients are few: views stretch them into others.
 ALIKE, STRAIN = 768, 0.3
 
 
-def config_of(method: str, size: int, epochs: int, names: dict[str, list[str]]) -> TrainingConfig:
+def config_of(method: str, size: int, epochs: int, files: Files) -> TrainingConfig:
     """The configuration of a method."""
     options, reconstruction, rate = METHODS[method]
     flat, blind = SIZES[size].spatial_dims == 2, reconstruction == "none"
-    files = {part: tuple(PairFiles(name) for name in names[part]) for part in ("train", "validation")}
-    data = DataConfig(**files, simulate="ultrasound", modalities=("T1", "simulated US"), slices=flat)
+    simulated = files["train"][0].moving is None
+    data = DataConfig(
+        files["train"], files["validation"], slices=flat, simulate="ultrasound" if simulated else "none",
+        modalities=("T1", "simulated US" if simulated else "CT"),
+    )  # fmt: skip
     schedule = ScheduleConfig(
         epochs=epochs, batch_size=16 if blind else 32, generator_rate=rate,
         warm_steps=400 if blind else 200, buffer=512 if flat else 256, reuse=12 if flat else 32,
@@ -78,14 +82,18 @@ def config_of(method: str, size: int, epochs: int, names: dict[str, list[str]]) 
     )
 
 
-def image_files(folder: pathlib.Path) -> dict[str, list[str]]:
-    """The T1 images of each part, by patient."""
-    parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+def image_files(folder: pathlib.Path, moving: str = "ultrasound") -> Files:
+    """The images of each part, by patient: T1 alone, or with the CT of those who have one."""
+    parts: dict[str, list[PairFiles]] = {"train": [], "validation": [], "test": []}
     for path in sorted(folder.glob("STS_*/MR_T1_image.nii.gz")):
-        number = int(path.parent.name[4:])
+        number, ct = int(path.parent.name[4:]), path.with_name("CT_image.nii.gz")
         part = "test" if number in TEST else "validation" if number in VALIDATION else "train"
-        parts[part].append(str(path.relative_to(folder)))
-    return parts
+        t1, other = (str(file.relative_to(folder)) for file in (path, ct))
+        if moving == "ultrasound":
+            parts[part].append(PairFiles(t1))
+        elif ct.exists():
+            parts[part].append(PairFiles(t1, other))
+    return {part: tuple(files) for part, files in parts.items()}
 
 
 @torch.no_grad()
@@ -144,9 +152,7 @@ def measure(name: str, predictor: RegistrationPredictor, batches: list[Batch], f
     return errors
 
 
-def train(
-    method: str, arguments: argparse.Namespace, names: dict[str, list[str]], folder: pathlib.Path
-) -> pathlib.Path:
+def train(method: str, arguments: argparse.Namespace, names: Files, folder: pathlib.Path) -> pathlib.Path:
     """Train a method; the folder with its best network."""
     config = config_of(method, arguments.size, arguments.epochs, names)
     sources = [patients(config, part, folder) for part in (config.data.train, config.data.validation)]
@@ -163,6 +169,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=["supervised", "gan", "wgan"])
     parser.add_argument("--networks", nargs="*", default=[], help="trained network files, measured too")
     parser.add_argument("--judge", help="a network file whose discriminator judges these networks instead of their own")
+    parser.add_argument("--moving", choices=["ultrasound", "ct"], default="ultrasound", help="ct: of those who have one")
     parser.add_argument("--epochs", type=int, default=16, help="of 250 steps")
     parser.add_argument("--part", choices=["test", "validation"], default="test", help="whose pairs are measured")
     parser.add_argument("--pairs", type=int, default=256, help="of these patients")
@@ -172,13 +179,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     folder = pathlib.Path(os.environ["MEDMI_TEST_DATA"]) / "ct-mr-pet"
-    names = image_files(folder)
+    names = image_files(folder, arguments.moving)
     first = config_of("supervised", arguments.size, arguments.epochs, names)
     grids = (first.network.grid, first.network.source_grid)
     measured = replace(
         first, schedule=replace(first.schedule, validation_pairs=arguments.pairs, seed=SEEDS[arguments.part])
     )
-    tests = validation_batches(measured, patients(first, tuple(map(PairFiles, names[arguments.part])), folder), True)
+    tests = validation_batches(measured, patients(first, names[arguments.part], folder), True)
     few = first_pairs(tests, arguments.solver)
     print(
         f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, torch {torch.__version__}, {arguments.threads} thread(s)"

@@ -140,7 +140,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = pathlib.Path(os.environ["MEDMI_TEST_DATA"]) / "ct-mr-pet"
     names = image_files(folder)
-    tests = tuple(map(PairFiles, names["test"]))
+    tests = names["test"]
     judge = RegistrationPredictor.load(arguments.judge).judge if arguments.judge else None
     print("| training | mean mm | median | under 5 mm | CPU |\n|---|---|---|---|---|", flush=True)
     for name in arguments.rows:

@@ -17,8 +17,8 @@ from medmi.registration.objective import Scores
 Array = np.ndarray
 Climbable = Callable[[Array], Scores]
 LEAST_OVERLAP = 0.1
-# Evaluations after which only the leaders climb on, where that is asked.
-TRIAL = 10
+# Evaluations after which half of the poses and then only the leaders climb on, where that is asked.
+TRIALS = (5, 10)
 
 
 @dataclass
@@ -60,17 +60,16 @@ def ascend(
         steps: most evaluations of each.
         first_step: mm; no step is longer than twice this.
         on_step: called with the current scores after each evaluation.
-        leaders: how many, by merit, climb on after ``TRIAL`` evaluations beside the first pose; None for all.
+        leaders: how many, by merit, climb on after the second of ``TRIALS`` beside the first pose, of half of the poses that climb on after
+            the first; None for all.
 
     Returns:
         The climbers at their best poses, and whether all came to rest.
     """
     climbers = _start(objective, poses, basis, first_step)
     for evaluations in range(1, steps):
-        if evaluations == TRIAL and leaders is not None:
-            order = np.argsort(-np.nan_to_num(climbers.scores.merit, nan=-np.inf), kind="stable")
-            given_up = order[leaders:]
-            climbers.resting[given_up[given_up > 0]] = True
+        if leaders is not None and evaluations in TRIALS:
+            _give_up(climbers, leaders if evaluations == TRIALS[-1] else max(leaders, len(poses) // 2))
         awake = np.flatnonzero(~climbers.resting)
         if not len(awake):
             return climbers, True
@@ -78,6 +77,13 @@ def ascend(
         if on_step is not None:
             on_step(climbers.scores)
     return climbers, bool(climbers.resting.all())
+
+
+def _give_up(climbers: Climbers, leaders: int) -> None:
+    """All but the first pose and the leaders by merit rest."""
+    order = np.argsort(-np.nan_to_num(climbers.scores.merit, nan=-np.inf), kind="stable")
+    given_up = order[leaders:]
+    climbers.resting[given_up[given_up > 0]] = True
 
 
 def _start(objective: Climbable, poses: Array, basis: Array, first_step: float) -> Climbers:

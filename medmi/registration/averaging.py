@@ -29,12 +29,12 @@ LEAST_CURVATURE = 0.05
 # Where the value is flat altogether.
 TINY = 1e-30
 # Sets of points that the steps take in turn: drawing one takes as long as an evaluation.
-POOL = 16
+POOL = 8
 # Pairs of evaluations that measure the curvature, beside one for each parameter.
-CURVATURE_PAIRS = 6
+CURVATURE_PAIRS = 3
 # At rest: the means of the second and the last third of the steps differ by less than this share of the radius. Looked at every
 # so many steps, from three times as many on.
-REST, LOOK = 0.1, 6
+REST, LOOK = 0.1, 4
 
 
 @dataclass(frozen=True)

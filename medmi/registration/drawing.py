@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -12,7 +11,6 @@ from medmi.registration.levels import Array, Volume
 from medmi.registration.workers import shared_out
 
 CAP_VOXELS = 10_000
-NO_SPANS = np.zeros((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -54,24 +52,40 @@ def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float
     A share ``foreground`` of them goes by gradient magnitude, capped at its own 80th percentile; the rest is spread evenly, so that flat
     regions keep theirs.
     """
-    return draw_sets(volume, chances(volume, foreground), (1, count), rng)[0]
+    cumulative = chances(volume, foreground)
+    return draw_sets(volume, cumulative, (1, count), int(rng.integers(2**32)), everywhere(volume))[0]
 
 
 def draw_sets(
-    volume: Volume, cumulative: Array, size: tuple[int, int], rng: np.random.Generator, threads: int = 1
+    volume: Volume, cumulative: Array, size: tuple[int, int], stream: int, spans: Array, threads: int = 1
 ) -> list[Drawn]:
-    """Sets of points, ``size = (how many sets, points of each)``, by :func:`chances`; stratified over all of them together too."""
-    voxels, (sets, count) = np.empty(size, np.uint32), size
-    uniform = rng.random(sets * count, np.float32)
-    ends = np.linspace(0, count, threads + 1).astype(int)
-    shared_out(lambda part: drawing_cpu.pick(cumulative, uniform, part, voxels), list(pairwise(ends)), threads)
-    places = rng.random((sets, 3, count), np.float32)
+    """Sets of points by :func:`chances`, stratified over all of them together too, of which those within spans are kept.
+
+    Args:
+        volume: what is drawn from.
+        cumulative: its chances.
+        size: how many sets, and how many points each would have of the whole volume.
+        stream: from 0 to 2^32 - 1; the same one draws the same points, whatever the spans.
+        spans: as of :func:`everywhere` or :func:`in_view`; of a part that some set has no point of, everything is drawn.
+        threads: how many share the work; the results do not depend on it.
+    """
+    (sets, count), rows = size, spans.reshape(-1, 2)
+    stretches = int((rows[:, 1] > rows[:, 0]).sum())
+    # Every stretch gives each set at most two points more than its part.
+    voxels, numbers = np.empty((2, sets, count + 2 * stretches), np.uint32)
+    counts = np.empty(sets, np.int64)
+    drawing_cpu.pick(cumulative, rows, sets * count, np.uint32(stream), voxels, numbers, counts)
+    if not counts.all():
+        return draw_sets(volume, cumulative, size, stream, everywhere(volume), threads)
+    share = drawing_cpu.share_within(cumulative, rows)
 
     def placed(k: int) -> Drawn:
-        index, values = np.empty((3, count), np.float32), np.empty((len(volume.voxels), count), np.float32)
-        drawing_cpu.scatter(voxels[k], places[k], volume.voxels.shape[1:], index)
+        index = np.empty((3, counts[k]), np.float32)
+        values = np.empty((len(volume.voxels), counts[k]), np.float32)
+        some = voxels[k, : counts[k]], numbers[k, : counts[k]]
+        drawing_cpu.scatter(*some, np.uint32(stream), volume.voxels.shape[1:], index)
         drawing_cpu.interpolate(volume.voxels, index, values)
-        return Drawn(index, values, volume.to_world, min(1.0, float(cumulative[-1])))
+        return Drawn(index, values, volume.to_world, share)
 
     return shared_out(placed, range(sets), threads)
 
@@ -84,15 +98,20 @@ def surplus_of_points(fixed: Volume, moving: Volume) -> float:
     return min(max(1.0, fixed.extent / moving.extent), MOST_SURPLUS)
 
 
-def chances(volume: Volume, foreground: float, spans: Array = NO_SPANS) -> Array:
-    """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory; see :func:`in_view` for spans."""
+def chances(volume: Volume, foreground: float) -> Array:
+    """Cumulative chance of each voxel to be drawn, ``(X Y Z,)`` float64, in the order of memory."""
     steepness = volume.steepness.ravel()
     seen = steepness[:: max(1, len(steepness) // CAP_VOXELS)]
     seen = seen[seen > 0]
     cap = float(np.percentile(seen, 80)) if len(seen) else np.inf
     cumulative = np.empty(len(steepness))
-    drawing_cpu.accumulate(steepness, cap, foreground, volume.mask.ravel(), spans.reshape(-1, 2), cumulative)
+    drawing_cpu.accumulate(steepness, cap, foreground, volume.mask.ravel(), cumulative)
     return cumulative
+
+
+def everywhere(volume: Volume) -> Array:
+    """Spans ``(1, 2)`` of all voxels: one row, from first to last."""
+    return np.array([[0, volume.voxels[0].size]])
 
 
 def in_view(fixed: Volume, moving: Volume, pose: Array, centre: Array, margin: float) -> Array:
@@ -108,3 +127,12 @@ def in_view(fixed: Volume, moving: Volume, pose: Array, centre: Array, margin: f
     matrix = np.linalg.inv(moving.to_world) @ pose @ to_centred
     drawing_cpu.see(matrix, -more, shape - 1 + more, fixed.voxels.shape[1:], spans)
     return spans
+
+
+def surplus_of_spans(cumulative: Array, spans: Array) -> float:
+    """How many times as many points all chances must give for those within spans to be as many as asked, roughly.
+
+    Rounded to a power of the root of two: whoever sees about the same part draws the same points.
+    """
+    share = drawing_cpu.share_within(cumulative, spans.reshape(-1, 2))
+    return float(2 ** (np.round(-2 * np.log2(share)) / 2)) if share > 0 else 1.0

@@ -7,42 +7,95 @@ import numpy as np
 from medmi.spatial.compiled import compiled, vectorised
 
 Array = np.ndarray
-ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+ZERO, ONE, HALF, UNIT = np.float32(0), np.float32(1), np.float32(0.5), np.float32(2.0**-24)
+# The golden ratio's, and how many chances a strip has: one for its height, three for the place within the voxel.
+WEYL, DRAWS = np.uint32(0x9E3779B9), 4
 
 
 @compiled
-def pick(cumulative: Array, uniform: Array, columns: tuple[int, int], voxels: Array) -> None:
-    """Draw voxels by their chances, in K sets of N, each spread over the whole image like all of them together.
+def pick(
+    cumulative: Array, spans: Array, strips: int, stream: int, voxels: Array, numbers: Array, counts: Array
+) -> None:
+    """Draw voxels by their chances into K sets, each spread over the whole image like all of them together.
 
-    The total of ``cumulative (X Y Z,)`` is cut into K N equal strips of which every one gives a voxel, at the height that ``uniform
-    (K N,)`` in [0, 1) tells; K neighbours go to K different sets. Fills the columns of ``voxels (K, N)``, places in memory, from the first
-    of ``columns`` up to the last.
+    The total of ``cumulative (X Y Z,)`` is cut into equal strips of which every one gives a voxel, at a height within it that its number
+    and the stream tell; K neighbours go to K different sets. Only what falls within ``spans (rows, 2)`` is drawn, which changes nothing
+    in what is.
+
+    Args:
+        cumulative: chances summed along memory.
+        spans: of every row the first voxel and the one after the last; rows are equal parts of memory.
+        strips: how many the total is cut into, all sets together.
+        stream: tells unlike draws apart.
+        voxels, numbers: filled with places in memory and with the numbers of the strips, ``(K, N)``.
+        counts: filled with how many of the N each set holds, ``(K,)``.
     """
-    sets, count = voxels.shape
-    height, end = cumulative[-1] / (sets * count), len(cumulative) - 1
-    at = np.searchsorted(cumulative, columns[0] * sets * height)
-    for s in range(columns[0], columns[1]):
-        # Which of the K comes first differs from strip to strip, so that no set keeps step with the rows of the image.
-        row = (s * 2654435761 >> 7) % sets
-        for n in range(s * sets, (s + 1) * sets):
-            while at < end and cumulative[at] <= (n + uniform[n]) * height:
-                at += 1
-            voxels[row, s] = at
-            row = row + 1 if row + 1 < sets else 0
+    sets, length, height = len(voxels), len(cumulative) // len(spans), cumulative[-1] / strips
+    counts[:] = 0
+    for row in range(len(spans)):
+        begin, end = row * length + spans[row, 0], row * length + spans[row, 1]
+        if begin == end:
+            continue
+        low, high, at = cumulative[begin - 1] if begin > 0 else 0.0, cumulative[end - 1], begin
+        n, stop = int(low / height), min(int(high / height) + 1, strips)
+        k = _set_of(n, sets)
+        while n < stop:
+            place = (n + chance(np.uint32(n * DRAWS), stream)) * height
+            if low <= place and (place < high or end == len(cumulative)):
+                while at < end - 1 and cumulative[at] <= place:
+                    at += 1
+                voxels[k, counts[k]], numbers[k, counts[k]] = at, n
+                counts[k] += 1
+            n, k = n + 1, k + 1 if k + 1 < sets else 0
+            if n % sets == 0:
+                k = _set_of(n, sets)
+
+
+@compiled
+def share_within(cumulative: Array, spans: Array) -> float:
+    """The share of the total of ``cumulative (X Y Z,)`` that lies within ``spans (rows, 2)``."""
+    length, seen = len(cumulative) // len(spans), 0.0
+    for row in range(len(spans)):
+        begin, end = row * length + spans[row, 0], row * length + spans[row, 1]
+        if begin < end:
+            seen += cumulative[end - 1] - (cumulative[begin - 1] if begin > 0 else 0.0)
+    return seen / cumulative[-1]
+
+
+@compiled
+def _set_of(strip: int, sets: int) -> int:
+    """Which of the K sets a strip gives to; the first of K neighbours goes to one set, then to another, so that no set keeps step with the
+    rows of the image."""
+    return ((strip // sets * 2654435761 >> 7) + strip) % sets
 
 
 @vectorised
-def scatter(voxels: Array, uniform: Array, shape: tuple[int, int, int], index: Array) -> None:
-    """A point in each of the ``voxels (N,)``, where ``uniform (3, N)`` in [0, 1) places it, kept on the lattice: ``index (3, N)``."""
+def chance(number: int, stream: int) -> np.float32:
+    """A number in [0, 1) for each ``number`` of a stream, all uint32: the finaliser of MurmurHash3 (Appleby 2011) of a Weyl sequence."""
+    h = np.uint32(np.uint32(number * WEYL) + stream)
+    h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+    h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+    return np.float32((h ^ (h >> np.uint32(16))) >> np.uint32(8)) * UNIT
+
+
+@vectorised
+def scatter(voxels: Array, numbers: Array, stream: int, shape: tuple[int, int, int], index: Array) -> None:
+    """A point in each of the ``voxels (N,)``, where its number and the stream place it, kept on the lattice: ``index (3, N)``."""
     ny, nz = np.uint32(shape[1]), np.uint32(shape[2])
     tx, ty, tz = np.float32(shape[0] - 1), np.float32(shape[1] - 1), np.float32(shape[2] - 1)
     for n in range(len(voxels)):
         # Half a voxel keeps the rounded product on the right side.
         line = np.uint32((voxels[n] + 0.5) * (1.0 / nz))
         i = np.uint32((line + 0.5) * (1.0 / ny))
-        index[0, n] = min(max(np.float32(i) + uniform[0, n] - HALF, ZERO), tx)
-        index[1, n] = min(max(np.float32(line - i * ny) + uniform[1, n] - HALF, ZERO), ty)
-        index[2, n] = min(max(np.float32(voxels[n] - line * nz) + uniform[2, n] - HALF, ZERO), tz)
+        first = np.uint32(numbers[n] * np.uint32(DRAWS))
+        u, v, w = (
+            chance(np.uint32(first + np.uint32(1)), stream),
+            chance(np.uint32(first + np.uint32(2)), stream),
+            chance(np.uint32(first + np.uint32(3)), stream),
+        )
+        index[0, n] = min(max(np.float32(i) + u - HALF, ZERO), tx)
+        index[1, n] = min(max(np.float32(line - i * ny) + v - HALF, ZERO), ty)
+        index[2, n] = min(max(np.float32(voxels[n] - line * nz) + w - HALF, ZERO), tz)
 
 
 @compiled
@@ -118,26 +171,17 @@ def _cut(start: float, slope: float, ends: tuple[float, float]) -> tuple[float, 
 
 
 @compiled
-def accumulate(steepness: Array, cap: float, foreground: float, mask: Array, spans: Array, cumulative: Array) -> None:
-    """Running sum of the chances ``(X Y Z,)``: a share ``foreground`` by capped steepness, the rest evenly over the mask, if any.
-
-    Outside ``spans (rows, 2)``, if any, nothing is added: where all is inside, the sum ends at 1.
-    """
+def accumulate(steepness: Array, cap: float, foreground: float, mask: Array, cumulative: Array) -> None:
+    """Running sum of the chances ``(X Y Z,)``: a share ``foreground`` by capped steepness, the rest evenly over the mask, if any."""
     steep = _capped_sum(steepness, cap)
     kept = mask.sum() if mask.size > 0 else len(steepness)
     by_steepness = foreground / steep if steep > 0 else 0.0
     evenly = (1 - foreground if steep > 0 else 1.0) / kept
-    total, rows = 0.0, max(1, len(spans))
-    length = len(steepness) // rows
-    for row in range(rows):
-        first, last = (spans[row, 0], spans[row, 1]) if len(spans) else (0, length)
-        begin = row * length
-        cumulative[begin : begin + first] = total
-        for n in range(begin + first, begin + last):
-            counts = evenly if mask.size == 0 or mask[n] else 0.0
-            total += min(steepness[n], cap) * by_steepness + counts
-            cumulative[n] = total
-        cumulative[begin + last : begin + length] = total
+    total = 0.0
+    for n in range(len(steepness)):
+        counts = evenly if mask.size == 0 or mask[n] else 0.0
+        total += min(steepness[n], cap) * by_steepness + counts
+        cumulative[n] = total
 
 
 @vectorised

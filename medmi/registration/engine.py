@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from torch import nn
@@ -12,7 +11,7 @@ from torch import nn
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
 from medmi.registration.averaging import POOL, refine
 from medmi.registration.dense import DenseObjective, make_dense_objective
-from medmi.registration.drawing import chances, draw_sets, in_view
+from medmi.registration.drawing import chances, draw_sets, everywhere, in_view, surplus_of_spans
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import FREED, SCALES
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
@@ -31,8 +30,6 @@ from medmi.spatial.linear import LinearTransform
 REFINED_FOREGROUND = 0.1
 # Evaluations of each pose of the coarsest level once its size is let go.
 FREED_STEPS = 12
-# Sets of points of the last level that are drawn together: of more, each by itself covers the image less evenly.
-SETS = 8
 # Share of the last level's points on which its poses climb before the best is refined.
 FEW = 3
 # Spacings of the last level around what the moving image sees, from where its points are drawn.
@@ -109,17 +106,25 @@ def _ascended(run: Run, level: int, stage: Stage, poses: Array, objective: Sampl
 
 
 def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
-    """The best of the poses, which climbs on few points and then by steps that each look at points of their own."""
+    """The best of the poses, which climbs on few points and then by steps that each look at points of their own.
+
+    What is drawn here is the same for every seed and, but for what comes into view, from every start.
+    """
     stage, (fixed, moving) = run.stages[level], run.levels[level]
-    draw_some = partial(draw_sets, fixed, rng=run.rng, threads=run.request.threads)
-    (drawn,) = draw_some(chances(fixed, REFINED_FOREGROUND), (1, run.enough(stage.points // FEW)))
+    cumulative = chances(fixed, REFINED_FOREGROUND)
+
+    def sets(size: tuple[int, int], stream: int, spans: Array) -> list[Sampled]:
+        found = draw_sets(fixed, cumulative, size, stream, spans, run.request.threads)
+        return [run.objective_of(term, level, drawn) for drawn in found]
+
+    (few,) = sets((1, run.enough(stage.points // FEW)), 0, everywhere(fixed))
     quick = replace(stage, steps=stage.steps // 3)
-    begun = _ascended(run, level, quick, poses, run.objective_of(term, level, drawn))
+    begun = _ascended(run, level, quick, poses, few)
     start = begun.poses[begun.scores.best]
-    near = chances(fixed, REFINED_FOREGROUND, in_view(fixed, moving, start, run.centre, MARGIN * stage.spacing))
-    sets = [drawn for _ in range(POOL // SETS) for drawn in draw_some(near, (SETS, stage.points))]
-    pool = [run.objective_of(term, level, drawn) for drawn in sets]
-    end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, run.rng, run.record(level))
+    spans = in_view(fixed, moving, start, run.centre, MARGIN * stage.spacing)
+    many = round(stage.points * surplus_of_spans(cumulative, spans))
+    pool, steps = sets((POOL, many), 1, spans), np.random.default_rng(0)
+    end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, steps, run.record(level))
     scores = pool[0](end.pose[None])
     run.record(level)(scores)
     return Summit(end.pose[None], scores, begun.objective, end.rested)

@@ -12,6 +12,8 @@ from medmi.spatial.compiled import compiled, vectorised
 Array = np.ndarray
 BLOCK = 256
 ZERO = np.float32(0)
+# Probabilities under this are none.
+TINY = 1e-12
 
 
 @compiled
@@ -76,6 +78,35 @@ def _shares(
         right[n], across[n] = (weights[n] - f) * g, f * g
         first[n], below[n] = weights[n] - f - right[n], f - across[n]
         cells[n] = np.uint32(i * np.int32(bins) + j)
+
+
+@compiled
+def tell(tables: Array, logs: Array, values: Array) -> None:
+    """Mutual information ``values (K,)`` in nat of joint probabilities ``tables (K, bins, bins)``.
+
+    ``MI = sum p log p - sum r log r - sum c log c`` with the sums r over rows and c over columns (Cover & Thomas 2006, Eq. 2.45). Of the
+    ``logs`` of the tables it makes the derivative by each entry, up to a constant.
+    """
+    bins = tables.shape[-1]
+    rows, columns = np.empty(bins), np.empty(bins)
+    for k in range(len(tables)):
+        table, log, total = tables[k], logs[k], 0.0
+        columns[:] = 0.0
+        for i in range(bins):
+            rows[i] = 0.0
+            for j in range(bins):
+                rows[i] += table[i, j]
+                columns[j] += table[i, j]
+                total += table[i, j] * log[i, j]
+        for sums in (rows, columns):
+            for i in range(bins):
+                one = np.log(max(sums[i], TINY))
+                total -= sums[i] * one
+                sums[i] = one
+        values[k] = total
+        for i in range(bins):
+            for j in range(bins):
+                log[i, j] -= rows[i] + columns[j]
 
 
 @compiled

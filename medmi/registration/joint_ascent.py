@@ -94,7 +94,10 @@ class JointAscent:
         return Batch(value, sum(p.overlap for p in pairs) / len(pairs))
 
     def _drawn(self, pool: Pool, pose: Array, count: int) -> Pairs:
-        return pool.look_up(pose, torch.randint(pool.points.shape[1], (count,), generator=self.generator).numpy())
+        # Points are in the order of memory: one from each of as many stretches, so that every step sees all of the image.
+        whole = pool.points.shape[1]
+        places = (torch.arange(count) + torch.rand(count, generator=self.generator)) * (whole / count)
+        return pool.look_up(pose, places.long().clamp_max(whole - 1).numpy())
 
     def _bound(self, group: list[int], sizes: list[int], fixed: Tensor, moving: Tensor) -> Tensor:
         """Mean over levels of each one's bound, from one call of the critic; pairs are re-paired within their level."""

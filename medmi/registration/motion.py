@@ -13,6 +13,8 @@ from medmi.spatial.compiled import compiled
 Array = np.ndarray
 # Norm under which the Taylor polynomial of this degree is exact to rounding: 0.5^15 / 15! is 2e-17.
 REACH, DEGREE = 0.5, 14
+# Two columns of a 4x4 matrix, the other two, and the sign of the product of their minors.
+MINORS = ((0, 1, 2, 3, 1), (0, 2, 1, 3, -1), (0, 3, 1, 2, 1), (1, 2, 0, 3, 1), (1, 3, 0, 2, -1), (2, 3, 0, 1, 1))
 
 
 def moved_along(poses: Array, steps: Array, basis: Array) -> Array:
@@ -62,3 +64,13 @@ def _product(a: Array, b: Array) -> Array:
             for k in range(4):
                 out[i, j] += a[i, k] * b[k, j]
     return out
+
+
+@compiled
+def determinants(matrices: Array, out: Array) -> None:
+    """Determinants ``(B,)`` of ``matrices (B, 4, 4)``, from the minors of their upper and lower halves (Laplace's expansion)."""
+    for b in range(len(matrices)):
+        a, total = matrices[b], 0.0
+        for i, j, k, l, sign in MINORS:
+            total += sign * (a[0, i] * a[1, j] - a[0, j] * a[1, i]) * (a[2, k] * a[3, l] - a[2, l] * a[3, k])
+        out[b] = total

@@ -54,7 +54,8 @@ class NeuralTerm:
         inputs: what the critic sees of each channel of both images, names of
             :data:`medmi.registration.critic_inputs.DESCRIPTORS`: ``intensity``, ``smoothed``, ``gradient``, ``deviation``, and
             ``contrast``, which bears a bias field.
-        levels: ``together`` takes all pyramid levels into one loss, as published; ``in_turn`` goes from coarse to fine.
+        levels: ``in_turn`` goes from coarse to fine; ``together`` takes all pyramid levels into one loss all the way, as published, and
+            ends less exactly.
         warm_up: steps of the critic before the pose moves.
         steps: of critic and pose together.
         points: drawn for each step, shared out among the levels in use.
@@ -71,7 +72,7 @@ class NeuralTerm:
     """
 
     inputs: tuple[str, ...] = ("intensity",)
-    levels: str = "together"
+    levels: str = "in_turn"
     warm_up: int = 150
     steps: int = 900
     points: int = 1000

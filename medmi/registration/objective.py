@@ -21,6 +21,7 @@ import numpy as np
 from medmi.registration.drawing import Drawn
 from medmi.registration.kept_cpu import keep, pull_back
 from medmi.registration.levels import Volume
+from medmi.registration.motion import determinants
 from medmi.registration.terms import Samples, Term
 from medmi.registration.workers import shared_out
 
@@ -125,8 +126,10 @@ def merit_of(information: Array, overlap: Array, poses: Array) -> Array:
     So sizes are ranked alike whichever of two images is the fixed one, and shrinking either into the other's view wins nothing.
     """
     # A volume of the fixed image grows by the determinant; the perspective row leaves it so at the centre but for its last entry.
+    growth = np.empty(len(poses))
+    determinants(poses, growth)
     with np.errstate(invalid="ignore"):  # of a pose that is not finite
-        growth = np.linalg.det(poses) / poses[:, 3, 3] ** 3
+        growth /= poses[:, 3, 3] ** 3
     return information * overlap * np.minimum(1, growth)
 
 

@@ -69,7 +69,8 @@ def register(
             :func:`medmi.registration.presets.read_preset` takes it; ``default`` where none is given.
         device: ``cpu`` (the default) or ``cuda``, where poses are compared; points are drawn, and poses moved, on the processor all the
             same. Images may be on any device.
-        seed: of the random draws; the same call with the same seed gives the same bits, whatever ``threads`` is.
+        seed: of the random draws of the search and the coarser levels; the last level draws the same points for every seed. The same call
+            with the same seed gives the same bits, whatever ``threads`` is.
         progress: True shows a bar on a terminal; a function is called with the share of the work done.
         threads: that share the poses of each step; None: as many as torch takes.
 

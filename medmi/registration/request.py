@@ -26,7 +26,7 @@ class Request:
             latter two run by mutual information, which any two modalities allow.
         start: ``auto`` for a search, a name of ``STARTS``, or a transform.
         plan: sizes.
-        seed: of every random draw.
+        seed: of every random draw before the last level, and of a critic's.
         threads: that share the poses of each evaluation.
         on_progress: called with the share of the work done, 0 to 1.
         device: where objectives are evaluated.

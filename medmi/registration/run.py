@@ -30,7 +30,7 @@ class Run:
         problem, request: what is solved.
         stages: coarse to fine.
         levels: the fixed and the moving volume of each stage.
-        rng: of every draw.
+        rng: of every draw before the last level.
         history: rows of the solution, added to.
         bases: of families, as far as they were asked for.
     """

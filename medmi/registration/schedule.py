@@ -47,8 +47,8 @@ class Plan:
             between sharp voxels makes histograms rough at that scale.
     """
 
-    search_points: int = 1200
-    rotations: int = 768
+    search_points: int = 800
+    rotations: int = 1024
     points: tuple[int, ...] = (2000, 4000, 24000)
     poses: tuple[int, ...] = (24, 8, 3)
     steps: tuple[int, ...] = (30, 20, 64)

@@ -50,11 +50,11 @@ def slices(data) -> dict[str, list]:
     folder = data / "ct-mr-pet"
     names = SCRIPT["image_files"](folder)
     config = SCRIPT["config_of"]("supervised", 32, 1, names)
-    found = {part: patients(config, tuple(map(PairFiles, names[part])), folder) for part in names}
+    found = {part: patients(config, names[part], folder) for part in names}
     return {**found, "names": names}
 
 
-def small(method: str, epochs: int, names: dict[str, list[str]]) -> TrainingConfig:
+def small(method: str, epochs: int, names: dict[str, tuple[PairFiles, ...]]) -> TrainingConfig:
     return SCRIPT["config_of"](method, 32, epochs, names)
 
 

@@ -11,7 +11,16 @@ from nibabel.orientations import io_orientation
 from scipy.ndimage import map_coordinates
 
 from medmi.grid import Grid
-from medmi.registration.drawing import MOST_SURPLUS, chances, draw, draw_sets, in_view, surplus_of_points
+from medmi.registration.drawing import (
+    MOST_SURPLUS,
+    chances,
+    draw,
+    draw_sets,
+    everywhere,
+    in_view,
+    surplus_of_points,
+    surplus_of_spans,
+)
 from medmi.registration.levels import Volume, lift, lower, pyramid, robust_range
 from medmi.registration.problem import Side
 from medmi.spatial.pyramid import shrink_factors
@@ -228,12 +237,37 @@ def test_points_of_what_the_moving_image_sees_stand_for_their_share_of_the_chanc
     steps = np.arange(inside.shape[-1])
     np.testing.assert_array_equal((steps >= spans[..., :1]) & (steps < spans[..., 1:]), inside)
     assert 0.1 < inside.mean() < 0.9
-    everywhere = np.diff(chances(fixed, 0.4), prepend=0)
-    (drawn,) = draw_sets(fixed, chances(fixed, 0.4, spans), (1, 500), np.random.default_rng(0))
-    assert drawn.share == pytest.approx(everywhere[inside.ravel()].sum())
+    steps = np.diff(chances(fixed, 0.4), prepend=0)
+    (drawn,) = draw_sets(fixed, chances(fixed, 0.4), (1, 500), 0, spans)
+    share = steps[inside.ravel()].sum()
+    assert drawn.share == pytest.approx(share) and drawn.index.shape[1] == pytest.approx(500 * share, abs=15)
     assert draw(fixed, 500, np.random.default_rng(0)).share == pytest.approx(1)
-    at = np.linalg.inv(fixed.to_world) @ np.append(drawn.points, np.ones((1, 500)), 0)
-    assert inside[tuple(np.round(at[:3]).astype(int))].mean() > 0.9
+    assert share * surplus_of_spans(chances(fixed, 0.4), spans) == pytest.approx(1, rel=0.2)
+    assert inside[tuple(np.round(drawn.index).astype(int))].mean() > 0.9
+
+
+def test_where_nothing_is_seen_everything_is_drawn():
+    (fixed,), (moving,) = (pyramid(side_of(3, more=more), [0.1]) for more in (13, 2))
+    pose = np.eye(4)
+    pose[:3, 3] = 1e4
+    cumulative, spans = chances(fixed, 0.4), in_view(fixed, moving, pose, np.zeros(3), 2.5)
+    assert (spans[..., 0] == spans[..., 1]).all() and surplus_of_spans(cumulative, spans) == 1
+    nothing, everything = (draw_sets(fixed, cumulative, (2, 50), 3, some) for some in (spans, everywhere(fixed)))
+    for one, other in zip(nothing, everything):
+        np.testing.assert_array_equal(one.index, other.index)
+        assert one.share == other.share == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sets_are_drawn_alike_by_any_number_of_threads(threads):
+    volume = flat_with_an_edge()
+    alone = draw_sets(volume, chances(volume, 0.4), (5, 80), 11, everywhere(volume))
+    shared = draw_sets(volume, chances(volume, 0.4), (5, 80), 11, everywhere(volume), threads)
+    other = draw_sets(volume, chances(volume, 0.4), (5, 80), 12, everywhere(volume))
+    for one, same, unlike in zip(alone, shared, other):
+        np.testing.assert_array_equal(one.index, same.index)
+        np.testing.assert_array_equal(one.values, same.values)
+        assert (one.index != unlike.index).any()
 
 
 def empty(shape: tuple[int, int, int], spacing: tuple[float, float, float], counting: int = 0) -> Volume:

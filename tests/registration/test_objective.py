@@ -32,7 +32,8 @@ def objective_of(
     problem = smooth_problem(torch.eye(d + 1, dtype=torch.float64), channels, name in ("mi", "nmi"))
     (fixed,), (moving,) = (pyramid(side, [0.1]) for side in (problem.fixed, problem.moving))
     centre = np.array([0.7, -0.4, 0.3]) * (np.arange(3) < d)
-    drawn = draw(fixed, count, np.random.default_rng(0))
+    # Of this seed no point lies on a voxel's face at the poses that are tested: there the derivative depends on the side.
+    drawn = draw(fixed, count, np.random.default_rng(1))
     near = np.linalg.norm(drawn.points - centre[:, None], axis=0) < 6.5
     drawn = Drawn(drawn.index[:, near], drawn.values[:, near], drawn.to_world)
     return make_objective(TERMS[name], drawn, (fixed, moving), centre, 16, threads), centre
@@ -65,7 +66,8 @@ def test_gradient_is_that_of_central_differences(name, d, channels, family):
     for r in rows:
         for s in keep:
             step = np.zeros((4, 4))
-            step[r, s] = 4e-3 / (1 if s == 3 else 6) / (20 if r == 3 else 1)
+            # Small: where a lone point leaves an entry of the histogram, the slope jumps.
+            step[r, s] = 1e-4 / (1 if s == 3 else 6) / (20 if r == 3 else 1)
             ends = objective(np.stack([pose + step, pose - step]), gradient=False).similarity
             expected.append((ends[0] - ends[1]) / 2)
             ours.append((scores.gradient[0] * step).sum())

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from medmi.apps.config import PairFiles
 from medmi.apps.train import patients, validation_batches
 from medmi.networks.registration_predictor import RegistrationPredictor
 from medmi.simulation.pairs import Extent, random_motions
@@ -33,7 +32,7 @@ def scene(data, monkeypatch):
     names = adversarial.image_files(folder)
     config = adversarial.config_of("supervised", 64, 1, names)
     config = replace(config, schedule=replace(config.schedule, validation_pairs=64, seed=1000))
-    batches = validation_batches(config, patients(config, tuple(map(PairFiles, names["test"])), folder), covers=True)
+    batches = validation_batches(config, patients(config, names["test"], folder), covers=True)
     grids = (config.network.grid, config.network.source_grid)
     return SimpleNamespace(
         grids=grids, batches=batches, refinement=adversarial_refinement, network_poses=adversarial.network_poses

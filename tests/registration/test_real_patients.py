@@ -55,10 +55,9 @@ def test_dicom_folders_give_the_answer_of_nifti(data, kind):
     for one, other in zip(*([*pyramid(side.fixed, [4, 1]), *pyramid(side.moving, [4, 1])] for side in sides)):
         np.testing.assert_allclose(one.voxels, other.voxels, rtol=1e-6, atol=1e-5)
         np.testing.assert_allclose(one.to_world, other.to_world, rtol=0, atol=1e-4)
-    # The headers differ in their last digits, which a limb's flat direction takes for another seed: a tenth of a voxel, as of seeds.
-    spacing = float(sides[0].fixed.grid.spacing.log().mean().exp())
+    # The headers differ in their last digits, which a limb's flat direction follows a little: the mean over some seeds.
     points, apart = box_points(read(nifti / "CT_mask.nii.gz")), []
     for seed in range(5):
         expected, found = (register(*pair, seed=seed).transform.to_sitk() for pair in pairs)
         apart.append(mean_error(found, lambda p, t=expected: mapped(t, p), points))
-    assert np.mean(apart) < 0.1 * spacing, apart
+    assert np.mean(apart) < 0.1, apart
