@@ -32,6 +32,8 @@ from medmi.networks.registration_architecture import Architecture
 from medmi.networks.registration_judge import CANDIDATES
 from medmi.networks.registration_passes import passed_poses
 from medmi.networks.registration_predictor import RegistrationPredictor
+from medmi.simulation.augmentation import Augmentation
+from medmi.simulation.pairs import Extent
 from medmi.simulation.views import Views
 
 TEST = (29, 31, 32, 33, 34, 35, 36, 38)
@@ -54,6 +56,8 @@ METHODS: dict[str, tuple[AdversarialOptions, str, float]] = {
     "mine": (ALONE, "mine", 1e-3),
     "wgan_supervised": (AdversarialOptions("wgan", reconstruction_weight=1.0, second_pass=0.5), "supervised", 1e-3),
 }
+# Few patients have a CT: those are drawn twice as often, T1 through two random curves stands for the other modalities of all.
+CT_SHARE, CURVE = 2, 1.0
 PASSES = 3
 Files = dict[str, tuple[PairFiles, ...]]
 SEEDS = {"test": 1000, "validation": 2000}
@@ -77,9 +81,8 @@ def config_of(method: str, size: int, epochs: int, files: Files) -> TrainingConf
         alike=0 if flat else ALIKE, validation_pairs=256 if flat else 96, candidates=CANDIDATES if options.adversarial_weight else 0,
     )  # fmt: skip
     views = Views(15.0, 10.0, 0.3, True, 0.0 if flat else STRAIN)
-    return TrainingConfig(
-        data, SIZES[size], views=views, adversarial=options, reconstruction=reconstruction, schedule=schedule
-    )
+    augmentation = Augmentation() if simulated else Augmentation(curve=CURVE)
+    return TrainingConfig(data, SIZES[size], Extent(), views, augmentation, options, reconstruction, schedule)
 
 
 def image_files(folder: pathlib.Path, moving: str = "ultrasound") -> Files:
@@ -91,8 +94,11 @@ def image_files(folder: pathlib.Path, moving: str = "ultrasound") -> Files:
         t1, other = (str(file.relative_to(folder)) for file in (path, ct))
         if moving == "ultrasound":
             parts[part].append(PairFiles(t1))
-        elif ct.exists():
-            parts[part].append(PairFiles(t1, other))
+            continue
+        if ct.exists():
+            parts[part] += [PairFiles(t1, other)] * (CT_SHARE if part == "train" else 1)
+        if part == "train":
+            parts[part].append(PairFiles(t1, t1))
     return {part: tuple(files) for part, files in parts.items()}
 
 
@@ -169,7 +175,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=["supervised", "gan", "wgan"])
     parser.add_argument("--networks", nargs="*", default=[], help="trained network files, measured too")
     parser.add_argument("--judge", help="a network file whose discriminator judges these networks instead of their own")
-    parser.add_argument("--moving", choices=["ultrasound", "ct"], default="ultrasound", help="ct: of those who have one")
+    parser.add_argument(
+        "--moving", choices=["ultrasound", "ct"], default="ultrasound", help="ct: of those who have one"
+    )
     parser.add_argument("--epochs", type=int, default=16, help="of 250 steps")
     parser.add_argument("--part", choices=["test", "validation"], default="test", help="whose pairs are measured")
     parser.add_argument("--pairs", type=int, default=256, help="of these patients")

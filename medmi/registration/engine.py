@@ -66,12 +66,14 @@ def solve(problem: Problem, request: Request) -> Solution:
 
 
 def _freed(run: Run, summit: Summit) -> Summit:
-    """The poses of the coarsest level after some steps that change sizes too, in families that can."""
+    """The first and the better half of the coarsest level's poses after some steps that change sizes too, in families that can."""
     stage, family = run.stages[0], FREED.get(run.request.family)
     if family is None:
         return summit
     basis, first_step = run.basis_of(family), stage.first_step * stage.spacing / 2
-    climbers, rested = ascend(summit.objective, summit.poses, basis, FREED_STEPS, first_step, run.record(0))
+    order = np.argsort(-np.nan_to_num(summit.scores.merit, nan=-np.inf), kind="stable")
+    poses = summit.poses[[0, *(k for k in order[: max(1, len(order) // 2)] if k)]]
+    climbers, rested = ascend(summit.objective, poses, basis, FREED_STEPS, first_step, run.record(0))
     return replace(summit, poses=climbers.poses, scores=climbers.scores, rested=rested)
 
 

@@ -109,12 +109,20 @@ def candidates(volumes: tuple[Volume, Volume], given: Array, centre: Array, sear
     near = local_rotations((10, 20, 40), dims) if search.rotations else np.eye(3)[None]
     here = np.tile(given, (len(near), 1, 1))
     here[:, :3, :3] = given[:3, :3] @ near
-    count = search.rotations if dims == 3 else max(24, search.rotations // 12)
-    everywhere = rotations(count, dims) if search.rotations else np.eye(3)[None]
-    scaled = np.concatenate([everywhere @ np.diag([scale] * dims + [1.0] * (3 - dims)) for scale in search.scales])
+    scaled = np.concatenate(
+        [_turns(search, scale) @ np.diag([scale] * dims + [1.0] * (3 - dims)) for scale in search.scales]
+    )
     spread = [anchored(scaled, *STARTS[name](fixed, moving), centre) for name in ("geometry", "moments")]
     around = [shifted(s[:1], reach, dims) for s in spread]
     return np.concatenate([shifted(here, reach / 2, dims), *spread, *around])
+
+
+def _turns(search: Search, scale: float) -> Array:
+    """Rotations ``(n, 3, 3)`` at a scale: half as many at another than the images' own."""
+    if not search.rotations:
+        return np.eye(3)[None]
+    count = search.rotations if scale == 1 else search.rotations // 2
+    return rotations(count if search.spatial_dims == 3 else max(24, count // 12), search.spatial_dims)
 
 
 def marks(points: Array) -> Array:

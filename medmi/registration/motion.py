@@ -71,6 +71,6 @@ def determinants(matrices: Array, out: Array) -> None:
     """Determinants ``(B,)`` of ``matrices (B, 4, 4)``, from the minors of their upper and lower halves (Laplace's expansion)."""
     for b in range(len(matrices)):
         a, total = matrices[b], 0.0
-        for i, j, k, l, sign in MINORS:
-            total += sign * (a[0, i] * a[1, j] - a[0, j] * a[1, i]) * (a[2, k] * a[3, l] - a[2, l] * a[3, k])
+        for i, j, m, n, sign in MINORS:
+            total += sign * (a[0, i] * a[1, j] - a[0, j] * a[1, i]) * (a[2, m] * a[3, n] - a[2, n] * a[3, m])
         out[b] = total

@@ -9,7 +9,7 @@ from scipy.linalg import expm
 
 from medmi.registration.families import scaled_basis
 from medmi.registration.levels import lift
-from medmi.registration.motion import moved_along, tangent
+from medmi.registration.motion import determinants, moved_along, tangent
 from medmi.spatial import FAMILIES, linear_matrix
 from tests.contracts.transforms import parameters
 from tests.oracles.smooth_pairs import smooth_problem
@@ -32,6 +32,15 @@ def test_a_step_that_is_not_finite_spoils_its_own_pose_alone(bad):
     moved = moved_along(poses, steps, basis)
     assert not np.isfinite(moved[0]).all()
     np.testing.assert_array_equal(moved[1], np.eye(4))
+
+
+def test_determinants_are_numpys():
+    matrices = np.random.default_rng(1).normal(size=(40, 4, 4))
+    matrices[:20, 3] = 0, 0, 0, 1
+    matrices[:20, :3, 3] *= 300
+    out = np.empty(40)
+    determinants(matrices, out)
+    np.testing.assert_allclose(out, np.linalg.det(matrices), rtol=1e-11)
 
 
 @pytest.mark.parametrize(("family", "d"), [(f, d) for f in FAMILIES for d in FAMILIES[f].dims])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def only(**strength: float) -> Augmentation:
-    return Augmentation(**{"gamma": 0.0, "bias": 0.0, "noise": 0.0, "speckle": 0.0, **strength})
+    return Augmentation(**{"gamma": 0.0, "bias": 0.0, "noise": 0.0, "speckle": 0.0, "curve": 0.0, **strength})
 
 
 def images(*size: int) -> torch.Tensor:
@@ -37,6 +38,22 @@ def test_gamma_is_one_power_for_each_image_and_keeps_the_ends(size):
         assert float(b.min()) == pytest.approx(float(a.min()), abs=1e-4)
         assert float(b.max()) == pytest.approx(float(a.max()), abs=1e-4)
     assert max(map(abs, powers)) <= 0.5 and min(powers) < 0 < max(powers)
+
+
+@pytest.mark.parametrize("size", [(60, 60), (14, 15, 16)])
+def test_a_curve_is_linear_between_corners_that_move_by_its_share_at_most(size):
+    before = images(*size)
+    after = only(curve=0.4)(before, seeded())
+    falls = 0
+    for a, b in zip(before, after):
+        x, order = ((a - a.min()) / (a.max() - a.min())).flatten().sort()
+        y = ((b - a.min()) / (a.max() - a.min())).flatten()[order]
+        assert float(y.min()) >= 0 and float(y.max()) <= 1 and float((y - x).abs().max()) <= 0.4 + 1e-5
+        assert float(y[0]) == pytest.approx(0, abs=1e-5)
+        corners = np.interp(np.arange(7) / 6, x.numpy(), y.numpy())
+        np.testing.assert_allclose(y.numpy(), np.interp(x.numpy(), np.arange(7) / 6, corners), rtol=0, atol=0.01)
+        falls += bool((np.diff(corners) < 0).any())
+    assert falls > 0 and float((after - before).abs().max()) > 0.1
 
 
 def test_bias_is_a_smooth_gain_within_its_bound():
@@ -61,18 +78,19 @@ def test_speckle_multiplies_and_keeps_the_mean():
 
 def test_seeds_decide_and_images_differ():
     before = torch.rand(1, 1, 12, 13, generator=seeded()).repeat(2, 1, 1, 1)
-    every = Augmentation(0.3, 0.3, 0.1, 0.5)
+    every = Augmentation(0.3, 0.3, 0.1, 0.5, 0.5)
     first, again, other = every(before, seeded(1)), every(before, seeded(1)), every(before, seeded(2))
     assert torch.equal(first, again) and not torch.equal(first, other) and not torch.equal(first[0], first[1])
 
 
 def test_a_constant_image_stays_finite():
-    every = Augmentation(0.3, 0.3, 0.1, 0.5)
+    every = Augmentation(0.3, 0.3, 0.1, 0.5, 0.5)
     assert bool(every(torch.full((1, 1, 8, 8), 3.0), seeded()).isfinite().all())
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("gamma", -0.1), ("bias", math.nan), ("noise", math.inf), ("speckle", 1.1), ("speckle", -1.0)]
+    ("name", "value"),
+    [("gamma", -0.1), ("bias", math.nan), ("noise", math.inf), ("speckle", 1.1), ("speckle", -1.0), ("curve", 1.1)],
 )
 def test_bad_strengths_are_refused(name, value):
     with pytest.raises(InputError, match=name):
