@@ -17,30 +17,30 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -3.802,
+    -4.6749,
     MappingProxyType(
         {
-            "spread": -0.7294,
-            "middle_fall": 1.3699,
-            "fine_fall": 0.7576,
-            "lead": 0.2067,
-            "search": -0.0695,
-            "restart": -0.7987,
+            "spread": -0.8731,
+            "middle_fall": 1.2453,
+            "fine_fall": 0.995,
+            "relative_fall": 0.0437,
+            "lead": 0.3189,
+            "search": -0.3386,
+            "restart": -0.4727,
         }
     ),
 )
 ERROR = Reading(
-    0.2745,
+    0.5426,
     MappingProxyType(
         {
-            "spread": 0.2181,
-            "middle_fall": -0.1972,
-            "fine_fall": -0.0393,
-            "relative_fall": -0.4526,
-            "lead": -0.065,
-            "held": -0.2186,
-            "search": 0.0906,
-            "restart": 0.769,
+            "spread": 0.1641,
+            "fine_fall": -0.3587,
+            "relative_fall": -0.4267,
+            "lead": -0.0821,
+            "held": -0.0173,
+            "search": 0.0403,
+            "restart": 0.7988,
         }
     ),
 )
