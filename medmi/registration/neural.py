@@ -33,7 +33,11 @@ from medmi.validation import InputError, choose
 
 # Which levels each part of the first half of the way takes into its loss; the second half goes on with the last entry.
 LEVELS: Mapping[str, Callable[[int], list[list[int]]]] = MappingProxyType(
-    {"together": lambda count: [list(range(count))], "in_turn": lambda count: [[k] for k in range(count)]}
+    {
+        "together": lambda count: [list(range(count))],
+        "in_turn": lambda count: [[k] for k in range(count)],
+        "narrowing": lambda count: [list(range(count)), list(range(max(count - 2, 0), count))],
+    }
 )
 AVERAGED = 0.5
 # Rates at the end of the way as shares of those at its start.
@@ -54,8 +58,9 @@ class NeuralTerm:
         inputs: what the critic sees of each channel of both images, names of
             :data:`medmi.registration.critic_inputs.DESCRIPTORS`: ``intensity``, ``smoothed``, ``gradient``, ``deviation``, and
             ``contrast``, which bears a bias field.
-        levels: ``in_turn`` goes from coarse to fine; ``together`` takes all pyramid levels into one loss all the way, as published, and
-            ends less exactly.
+        levels: ``together`` takes all pyramid levels into one loss all the way, as published; ``narrowing`` leaves the coarsest out
+            after a quarter of the way and ends nearer; ``in_turn`` goes from coarse to fine, nearer still on clean images and farther off
+            on noisy ones.
         warm_up: steps of the critic before the pose moves.
         steps: of critic and pose together.
         points: drawn for each step, shared out among the levels in use.
@@ -72,7 +77,7 @@ class NeuralTerm:
     """
 
     inputs: tuple[str, ...] = ("intensity",)
-    levels: str = "in_turn"
+    levels: str = "narrowing"
     warm_up: int = 150
     steps: int = 900
     points: int = 1000
