@@ -1,8 +1,17 @@
 """medmi: multimodal registration for MONAI, with transforms that SimpleITK and 3D Slicer read back exactly."""
 
-from medmi.grid import Grid
-from medmi.registration import RegistrationResult, apply, register, register_batch
-from medmi.validation import InputError
+import gc
+
+# Importing makes half a million objects that stay: to look for garbage among them again and again took a quarter of the time.
+_collecting = gc.isenabled()
+gc.disable()
+try:
+    from medmi.grid import Grid
+    from medmi.registration import RegistrationResult, apply, register, register_batch
+    from medmi.validation import InputError
+finally:
+    if _collecting:
+        gc.enable()
 
 __version__ = "0.1.0"
 

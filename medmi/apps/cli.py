@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pathlib
 import sys
 from typing import Annotated
@@ -278,6 +279,7 @@ def train(
 
 def main() -> None:
     """Run a command; every foreseen error is one line on stderr, after the traceback where ``--debug`` asks for it."""
+    gc.freeze()  # what was imported stays: no need to look for garbage in it
     try:
         code = app(standalone_mode=False, prog_name="medmi") or DONE
     except (InputError, TyperException) as error:
