@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import signal
+from collections.abc import Iterator
 
 # Before torch starts its threads: an idle thread that spins takes the core another needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -25,3 +27,11 @@ def data() -> pathlib.Path:
     if not folder:
         pytest.skip("MEDMI_TEST_DATA is unset: no real images to test on")
     return pathlib.Path(folder)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Commands that a test starts hear Ctrl-C, also where the tests do not, as jobs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -199,6 +199,7 @@ def test_an_unexpected_error_is_one_line_that_asks_for_a_report(folder, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_leaves_nothing_behind(tmp_path):
     rng = np.random.default_rng(0)
     for name in ("a.nii", "b.nii"):

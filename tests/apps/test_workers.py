@@ -113,6 +113,7 @@ def test_on_a_scheduler(pairs, tmp_path):  # noqa: F811
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_leaves_nothing_half_written_and_the_same_command_goes_on(pairs, tmp_path, workers):  # noqa: F811
     rng, slow = np.random.default_rng(0), [f"slow{k}" for k in range(4)]

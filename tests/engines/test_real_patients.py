@@ -84,7 +84,7 @@ def test_it_learns_from_a_discriminator_alone(method, slices):
 
 @pytest.mark.parametrize("method", ["gan", "wgan"])
 def test_a_discriminator_alone_halves_the_error_on_bars(method):
-    config = small(method, 3, {"train": ["a"], "validation": ["b"]})
+    config = small(method, 3, {"train": (PairFiles("a"),), "validation": (PairFiles("b"),)})
     network, schedule = config.network, config.schedule
     pairs = TrainingPairs(network.grid, network.source_grid, views=config.views)
     stream, tests = (
