@@ -44,6 +44,8 @@ class Drawn:
 FOREGROUND = 0.4
 # More points take longer than they tell.
 MOST_SURPLUS = 10.0
+# Of the chances, under which what the moving image sees is next to nothing.
+LEAST_SHARE = 1e-3
 
 
 def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float = FOREGROUND) -> Drawn:
@@ -70,14 +72,13 @@ def draw_sets(
         threads: how many share the work; the results do not depend on it.
     """
     (sets, count), rows = size, spans.reshape(-1, 2)
-    stretches = int((rows[:, 1] > rows[:, 0]).sum())
-    # Every stretch gives each set at most two points more than its part.
-    voxels, numbers = np.empty((2, sets, count + 2 * stretches), np.uint32)
+    share, stretches = drawing_cpu.share_within(cumulative, rows), int((rows[:, 1] > rows[:, 0]).sum())
+    # Every stretch gives each set at most three points more than its part.
+    voxels, numbers = np.empty((2, sets, round(count * share) + 3 * stretches), np.uint32)
     counts = np.empty(sets, np.int64)
     drawing_cpu.pick(cumulative, rows, sets * count, np.uint32(stream), voxels, numbers, counts)
     if not counts.all():
         return draw_sets(volume, cumulative, size, stream, everywhere(volume), threads)
-    share = drawing_cpu.share_within(cumulative, rows)
 
     def placed(k: int) -> Drawn:
         index = np.empty((3, counts[k]), np.float32)
@@ -132,7 +133,8 @@ def in_view(fixed: Volume, moving: Volume, pose: Array, centre: Array, margin: f
 def surplus_of_spans(cumulative: Array, spans: Array) -> float:
     """How many times as many points all chances must give for those within spans to be as many as asked, roughly.
 
-    Rounded to a power of the root of two: whoever sees about the same part draws the same points.
+    Rounded to a power of the root of two: whoever sees about the same part draws the same points. Of next to nothing there is nothing to
+    draw, however many.
     """
     share = drawing_cpu.share_within(cumulative, spans.reshape(-1, 2))
-    return float(2 ** (np.round(-2 * np.log2(share)) / 2)) if share > 0 else 1.0
+    return float(2 ** (np.round(-2 * np.log2(share)) / 2)) if share > LEAST_SHARE else 1.0

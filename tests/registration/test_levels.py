@@ -258,6 +258,16 @@ def test_where_nothing_is_seen_everything_is_drawn():
         assert one.share == other.share == 1
 
 
+def test_next_to_nothing_asks_for_no_more_points():
+    (fixed,) = pyramid(side_of(3, more=13), [0.1])
+    cumulative, spans = chances(fixed, 0.4), np.zeros((*fixed.voxels.shape[1:3], 2), np.int64)
+    spans[3, 4] = 5, 6
+    assert surplus_of_spans(cumulative, spans) == 1
+    (drawn,) = draw_sets(fixed, cumulative, (1, 200_000), 3, spans)
+    assert drawn.share < 1e-3 and 0 < drawn.index.shape[1] < 300
+    np.testing.assert_array_equal(np.unique(np.round(drawn.index), axis=1), [[3], [4], [5]])
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_sets_are_drawn_alike_by_any_number_of_threads(threads):
     volume = flat_with_an_edge()
