@@ -139,17 +139,16 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = pathlib.Path(os.environ["MEDMI_TEST_DATA"]) / "ct-mr-pet"
-    names = image_files(folder)
-    tests = names["test"]
+    files = image_files(folder)
     judge = RegistrationPredictor.load(arguments.judge).judge if arguments.judge else None
     print("| training | mean mm | median | under 5 mm | CPU |\n|---|---|---|---|---|", flush=True)
     for name in arguments.rows:
         method, change = ROWS[name]
         found: dict[str, list[float]] = {}
         for seed in arguments.seeds:
-            config = change(seeded(config_of(method, SIZE, EPOCHS, names), seed))
+            config = change(seeded(config_of(method, SIZE, EPOCHS, files), seed))
             place = arguments.out / f"{name.replace(' ', '_')}_{seed}"
-            errors, seconds = measured(config, tests, folder, place, judge)
+            errors, seconds = measured(config, files["test"], folder, place, judge)
             for way, values in errors.items():
                 print(f"{row(f'{name}, seed {seed}{way}', values)} {seconds:.0f} s |", flush=True)
                 found.setdefault(way, []).append(float(values.mean()))

@@ -81,8 +81,7 @@ def ascend(
 
 def _give_up(climbers: Climbers, leaders: int) -> None:
     """All but the first pose and the leaders by merit rest."""
-    order = np.argsort(-np.nan_to_num(climbers.scores.merit, nan=-np.inf), kind="stable")
-    given_up = order[leaders:]
+    given_up = climbers.scores.ranked[leaders:]
     climbers.resting[given_up[given_up > 0]] = True
 
 

@@ -11,6 +11,12 @@ from medmi.registration.levels import Array, Volume
 from medmi.registration.workers import shared_out
 
 CAP_VOXELS = 10_000
+# Share of points that go by steepness.
+FOREGROUND = 0.4
+# More points take longer than they tell.
+MOST_SURPLUS = 10.0
+# What the moving image sees is next to nothing under this share of the chances.
+LEAST_SHARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,6 @@ class Drawn:
         """``(3, N)`` float32, world mm minus the centre."""
         rest = (self.to_world[:3, 3] - centre).astype(np.float32)
         return self.to_world[:3, :3].astype(np.float32) @ self.index + rest[:, None]
-
-
-# Share of points that go by steepness.
-FOREGROUND = 0.4
-# More points take longer than they tell.
-MOST_SURPLUS = 10.0
-# Of the chances, under which what the moving image sees is next to nothing.
-LEAST_SHARE = 1e-3
 
 
 def draw(volume: Volume, count: int, rng: np.random.Generator, foreground: float = FOREGROUND) -> Drawn:

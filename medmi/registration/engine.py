@@ -71,8 +71,8 @@ def _freed(run: Run, summit: Summit) -> Summit:
     if family is None:
         return summit
     basis, first_step = run.basis_of(family), stage.first_step * stage.spacing / 2
-    order = np.argsort(-np.nan_to_num(summit.scores.merit, nan=-np.inf), kind="stable")
-    poses = summit.poses[[0, *(k for k in order[: max(1, len(order) // 2)] if k)]]
+    better = summit.scores.ranked[: max(1, len(summit.poses) // 2)]
+    poses = summit.poses[[0, *(k for k in better if k)]]
     climbers, rested = ascend(summit.objective, poses, basis, FREED_STEPS, first_step, run.record(0))
     return replace(summit, poses=climbers.poses, scores=climbers.scores, rested=rested)
 
@@ -125,8 +125,8 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     start = begun.poses[begun.scores.best]
     spans = in_view(fixed, moving, start, run.centre, MARGIN * stage.spacing)
     many = round(stage.points * surplus_of_spans(cumulative, spans))
-    pool, steps = sets((POOL, many), 1, spans), np.random.default_rng(0)
-    end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, steps, run.record(level))
+    pool, places = sets((POOL, many), 1, spans), np.random.default_rng(0)
+    end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, places, run.record(level))
     scores = pool[0](end.pose[None])
     run.record(level)(scores)
     return Summit(end.pose[None], scores, begun.objective, end.rested)

@@ -81,7 +81,7 @@ def _shares(
 
 
 @compiled
-def tell(tables: Array, logs: Array, values: Array) -> None:
+def mutual_information(tables: Array, logs: Array, values: Array) -> None:
     """Mutual information ``values (K,)`` in nat of joint probabilities ``tables (K, bins, bins)``.
 
     ``MI = sum p log p - sum r log r - sum c log c`` with the sums r over rows and c over columns (Cover & Thomas 2006, Eq. 2.45). Of the

@@ -46,8 +46,13 @@ class Scores:
 
     @property
     def best(self) -> int:
-        """Which pose has the highest merit; one that has none comes last."""
-        return int(np.argmax(np.where(np.isnan(self.merit), -np.inf, self.merit)))
+        """Which pose has the highest merit."""
+        return int(self.ranked[0])
+
+    @property
+    def ranked(self) -> Array:
+        """The poses from the highest merit down ``(B,)``; one that has none comes last."""
+        return np.argsort(-np.where(np.isnan(self.merit), -np.inf, self.merit), kind="stable")
 
 
 @dataclass(frozen=True)

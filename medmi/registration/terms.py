@@ -74,7 +74,7 @@ def mutual_information_of(tables: Array) -> tuple[Array, Array]:
     bins = tables.shape[-2:]
     # NumPy takes many logarithms at once.
     values, logs = np.empty(tables.shape[:-2]), np.log(np.maximum(tables, TINY))
-    histogram_cpu.tell(tables.reshape(-1, *bins), logs.reshape(-1, *bins), values.reshape(-1))
+    histogram_cpu.mutual_information(tables.reshape(-1, *bins), logs.reshape(-1, *bins), values.reshape(-1))
     return values, logs
 
 

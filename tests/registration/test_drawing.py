@@ -1,149 +1,163 @@
-"""Loops that draw points: NumPy's search, unravelled indices, neighbours by padding, chances in closed form."""
+"""Points drawn from levels: values, masks, shares, spans, streams; what the moving image sees of them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
-from scipy.stats import kstest
 
-from medmi.registration import drawing_cpu
-
-
-def chances_of(numbers: np.ndarray, stream: int) -> np.ndarray:
-    """The finaliser of MurmurHash3 in Python's integers."""
-    found = []
-    for number in numbers:
-        h = (int(number) * 0x9E3779B9 + stream) % 2**32
-        h = (h ^ h >> 16) * 0x85EBCA6B % 2**32
-        h = (h ^ h >> 13) * 0xC2B2AE35 % 2**32
-        found.append(((h ^ h >> 16) >> 8) / 2**24)
-    return np.array(found)
-
-
-def picked(cumulative: np.ndarray, spans: np.ndarray, sets: int, strips: int, stream: int):
-    voxels, numbers = np.zeros((2, sets, strips), np.uint32)
-    counts = np.empty(sets, np.int64)
-    drawing_cpu.pick(cumulative, spans, strips, np.uint32(stream), voxels, numbers, counts)
-    return [v[:n] for v, n in zip(voxels, counts)], [v[:n] for v, n in zip(numbers, counts)]
+from medmi.registration.drawing import (
+    MOST_SURPLUS,
+    chances,
+    draw,
+    draw_sets,
+    everywhere,
+    in_view,
+    surplus_of_points,
+    surplus_of_spans,
+)
+from medmi.registration.levels import Volume, pyramid
+from tests.registration.test_levels import NO_MASK, side_of
 
 
-@pytest.mark.parametrize("stream", [0, 2**32 - 1])
-@pytest.mark.parametrize("sets", [1, 4, 5])
-def test_pick_is_a_search_in_the_cumulative_chances_dealt_out_to_sets(sets, stream):
-    rng = np.random.default_rng(3)
-    cumulative, strips = np.cumsum(rng.random(900) * (rng.random(900) > 0.3)), sets * 60
-    voxels, numbers = picked(cumulative, np.array([[0, 900]]), sets, strips, stream)
-    heights = (np.arange(strips) + chances_of(4 * np.arange(strips), stream)) * (cumulative[-1] / strips)
-    expected = np.minimum(np.searchsorted(cumulative, heights, side="right"), 899)
-    assert {len(v) for v in voxels} == {60}
-    for some, places in zip(numbers, voxels):
-        np.testing.assert_array_equal(places, expected[some])
-        # One of every K neighbours.
-        np.testing.assert_array_equal(some // sets, np.arange(60))
-    np.testing.assert_array_equal(np.sort(np.concatenate(numbers)), np.arange(strips))
-    turns = np.stack(numbers) % sets
-    assert sets == 1 or max((turns == k).mean(1).max() for k in range(sets)) < 0.7
+@pytest.mark.parametrize("d", [2, 3])
+def test_drawn_values_are_those_at_the_drawn_points(d):
+    side = side_of(d, 2)
+    (volume,) = pyramid(side, [0.1])
+    drawn = draw(volume, 700, np.random.default_rng(0))
+    assert drawn.points.shape == drawn.centred(np.zeros(3)).shape == (3, 700) and drawn.values.shape == (2, 700)
+    index = (drawn.points.T - volume.to_world[:3, 3]) @ np.linalg.inv(volume.to_world[:3, :3]).T
+    top = np.array(volume.voxels.shape[1:]) - 1
+    assert (index > -1e-5).all() and (index < top + 1e-5).all()
+    assert d == 3 or not drawn.points[2].any()
+    for c, channel in enumerate(volume.voxels):
+        expected = map_coordinates(channel.astype(np.float64), index.T, order=1, mode="nearest")
+        np.testing.assert_allclose(drawn.values[c], expected, rtol=0, atol=1e-4)
+    assert (np.abs(index - np.round(index)).max(0)[:d] > 0.3).all()
+    centre = np.array([1.5, -2, 0.25])
+    np.testing.assert_allclose(drawn.centred(centre), drawn.points - centre[:, None], rtol=0, atol=2e-5)
 
 
-def test_spans_leave_what_is_drawn_within_them_as_it_is():
-    rng = np.random.default_rng(9)
-    cumulative = np.cumsum(rng.random(4 * 5 * 6))
-    spans = np.sort(rng.integers(0, 7, (20, 2)), 1)
-    inside = ((np.arange(6) >= spans[:, :1]) & (np.arange(6) < spans[:, 1:])).ravel()
-    everything, seen = (picked(cumulative, some, 3, 300, 7) for some in (np.array([[0, 120]]), spans))
-    assert 0 < inside.mean() < 1
-    for (all_voxels, all_numbers), (voxels, numbers) in zip(zip(*everything), zip(*seen)):
-        kept = inside[all_voxels]
-        np.testing.assert_array_equal(voxels, all_voxels[kept])
-        np.testing.assert_array_equal(numbers, all_numbers[kept])
-    share = np.diff(cumulative, prepend=0)[inside].sum() / cumulative[-1]
-    assert drawing_cpu.share_within(cumulative, spans) == pytest.approx(share)
+def test_points_are_drawn_from_the_mask_alone():
+    (volume,) = pyramid(side_of(3, masked=True), [0.1])
+    drawn = draw(volume, 2000, np.random.default_rng(0))
+    index = np.round((drawn.points.T - volume.to_world[:3, 3]) @ np.linalg.inv(volume.to_world[:3, :3]).T).astype(int)
+    assert volume.mask[tuple(index.T)].mean() > 0.999
 
 
-def test_chances_are_spread_evenly_and_streams_have_nothing_in_common():
-    streams = np.array([[drawing_cpu.chance(np.uint32(n), np.uint32(s)) for n in range(8000)] for s in (0, 1, 12345)])
-    assert streams.min() >= 0 and streams.max() < 1
-    for row in streams:
-        assert kstest(row, "uniform").pvalue > 0.01
-        assert abs(np.corrcoef(row[:-1], row[1:])[0, 1]) < 0.03
-    assert np.abs(np.corrcoef(streams) - np.eye(3)).max() < 0.03
+def flat_with_an_edge() -> Volume:
+    voxels = np.zeros((1, 40, 20, 20), np.float32)
+    voxels[0, 30:] = 1
+    return Volume(voxels, NO_MASK, np.eye(4), np.zeros(1, np.float32), np.ones(1, np.float32))
 
 
-@pytest.mark.parametrize("shape", [(5, 7, 3), (9, 4, 1), (300, 211, 190)])
-def test_scatter_places_points_in_their_voxels_and_on_the_lattice(shape):
-    rng = np.random.default_rng(4)
-    whole = int(np.prod(shape))
-    voxels = np.append(rng.integers(0, whole, 5000), [0, whole - 1, shape[2] - 1]).astype(np.uint32)
-    numbers, index = rng.permutation(len(voxels)).astype(np.uint32), np.empty((3, len(voxels)), np.float32)
-    drawing_cpu.scatter(voxels, numbers, np.uint32(3), shape, index)
-    places = np.stack([chances_of(4 * numbers + axis, 3) for axis in (1, 2, 3)])
-    expected = np.stack(np.unravel_index(voxels, shape)) + places - 0.5
-    np.testing.assert_allclose(index, np.clip(expected, 0, np.array(shape)[:, None] - 1), rtol=0, atol=3e-5)
-
-
-@pytest.mark.parametrize("shape", [(5, 7, 6), (5, 7, 1)])
-def test_interpolation_is_scipys(shape):
-    rng = np.random.default_rng(7)
-    volume = rng.normal(size=(2, *shape)).astype(np.float32)
-    index = np.append(rng.random((3, 400)), np.eye(3, 4), 1) * (np.array(shape)[:, None] - 1)
-    values = np.empty((2, 404), np.float32)
-    drawing_cpu.interpolate(volume, index.astype(np.float32), values)
-    expected = [map_coordinates(channel.astype(np.float64), index, order=1) for channel in volume]
-    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-5)
-
-
-def test_steepness_sums_the_clipped_steps_to_all_neighbours():
-    channel = np.random.default_rng(5).normal(0, 1, (4, 5, 6)).astype(np.float32)
-    out = np.full(channel.shape, 2, np.float32)
-    drawing_cpu.steepen(channel, np.float32(-1), np.float32(1.5), out)
-    padded = np.pad(np.clip(channel.astype(np.float64), -1, 1.5), 1, mode="edge")
-    middle = padded[1:-1, 1:-1, 1:-1]
-    steps = [np.roll(padded, sign, axis)[1:-1, 1:-1, 1:-1] for axis in range(3) for sign in (-1, 1)]
-    np.testing.assert_allclose(out, 2 + sum(np.abs(s - middle) for s in steps) / 2.5, rtol=1e-5)
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.8])
+def test_the_asked_share_goes_where_the_image_changes(share):
+    drawn = draw(flat_with_an_edge(), 8000, np.random.default_rng(0), share)
+    near = np.abs(drawn.points[0] - 29.5) < 1
+    # The edge's two layers get the share and, like every other, a twentieth of the rest.
+    assert near.mean() == pytest.approx(share + (1 - share) * 2 / 40, abs=0.01)
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("flat", [False, True])
-def test_chances_add_up_to_one_and_share_as_asked(masked, flat):
-    rng = np.random.default_rng(6)
-    steepness = np.zeros(500, np.float32) if flat else rng.gamma(1, 1, 500).astype(np.float32)
-    mask = (rng.random(500) > 0.4).astype(np.uint8) if masked else np.zeros(0, np.uint8)
-    steepness = steepness * mask if masked else steepness
-    cumulative = np.empty(500)
-    drawing_cpu.accumulate(steepness, 1.5, 0.3, mask, cumulative)
-    even = mask / mask.sum() if masked else np.full(500, 1 / 500)
-    capped = np.minimum(steepness, 1.5).astype(np.float64)
-    expected = even if flat else 0.3 * capped / capped.sum() + 0.7 * even
-    np.testing.assert_allclose(np.diff(cumulative, prepend=0), expected, rtol=0, atol=1e-12)
-    assert cumulative[-1] == pytest.approx(1)
+def test_a_flat_level_is_drawn_evenly(masked):
+    flat = np.ones((1, 12, 12, 12), np.float32)
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[:6] = 1
+    volume = Volume(flat, mask if masked else NO_MASK, np.eye(4), np.zeros(1, np.float32), np.ones(1, np.float32))
+    drawn = draw(volume, 3000, np.random.default_rng(0))
+    halves, _ = np.histogram(drawn.points[0], [0, 5.5, 11])
+    assert halves.tolist() == pytest.approx([3000, 0] if masked else [1500, 1500], abs=60)
 
 
-@pytest.mark.parametrize("perspective", [0.0, 0.004])
-@pytest.mark.parametrize("shape", [(7, 9, 12), (11, 8, 1)])
-def test_what_is_seen_of_a_row_is_where_its_voxels_land(shape, perspective):
-    rng = np.random.default_rng(8)
-    seen_shares = []
-    for _ in range(20):
-        matrix = np.append(np.eye(3) + 0.4 * rng.normal(size=(3, 3)), 6 * rng.normal(size=(3, 1)), 1)
-        matrix = np.append(matrix, [[*(perspective * rng.normal(size=3)), 1]], 0)
-        low, high = np.array([-1.5, -0.5, -2.0]), np.array(shape) - np.array([0.0, 0.5, -1.0])
-        spans = np.empty((*shape[:2], 2), np.int64)
-        drawing_cpu.see(matrix, low, high, shape, spans)
-        index = np.stack([*np.indices(shape), np.ones(shape)])
-        moved = np.einsum("ij,j...->i...", matrix, index)
-        moved = moved[:3] / moved[3]
-        inside = ((moved >= low[:, None, None, None]) & (moved <= high[:, None, None, None])).all(0)
-        steps = np.arange(shape[2])
-        np.testing.assert_array_equal((steps >= spans[..., :1]) & (steps < spans[..., 1:]), inside)
-        seen_shares.append(inside.mean())
-    assert min(seen_shares) < 0.1 and max(seen_shares) > 0.4
+def test_the_same_generator_draws_the_same_points():
+    volume = flat_with_an_edge()
+    first, again, other = (draw(volume, 500, np.random.default_rng(s)) for s in (3, 3, 4))
+    np.testing.assert_array_equal(first.points, again.points)
+    assert (first.points != other.points).any()
 
 
-@pytest.mark.parametrize("slope", [1e-320, -1e-320, 0.0, np.nan, np.inf])
-@pytest.mark.parametrize("start", [-3.0, 3.0, np.nan, -np.inf])
-def test_no_map_leads_out_of_memory(slope, start):
-    matrix, spans = np.eye(4), np.empty((4, 5, 2), np.int64)
-    matrix[0, 2:] = slope, start
-    drawing_cpu.see(matrix, np.zeros(3), np.full(3, 4.0), (4, 5, 6), spans)
-    assert np.all((spans[..., 0] >= 0) & (spans[..., 0] <= spans[..., 1]) & (spans[..., 1] <= 6))
+@pytest.mark.parametrize("d", [2, 3])
+def test_points_of_what_the_moving_image_sees_stand_for_their_share_of_the_chances(d):
+    (fixed,), (moving,) = (pyramid(side_of(d, more=more), [0.1]) for more in (13, 2))
+    centre, pose, margin = np.array([0.3, -0.2, 0.1]), np.eye(4), 2.5
+    pose[:3, 3] = centre + np.array([6.0, -4.0, 3.0]) * (np.arange(3) < d)
+    spans = in_view(fixed, moving, pose, centre, margin)
+    index = np.indices(fixed.voxels.shape[1:]).reshape(3, -1)
+    world = fixed.to_world @ np.append(index, np.ones((1, index.shape[1])), 0)
+    world[:3] -= centre[:, None]
+    there = (np.linalg.inv(moving.to_world) @ pose @ world)[:3]
+    more = margin / np.linalg.norm(moving.to_world[:3, :3], axis=0)[:, None]
+    last = np.array(moving.voxels.shape[1:])[:, None] - 1
+    inside = ((there >= -more) & (there <= last + more)).all(0).reshape(fixed.voxels.shape[1:])
+    steps = np.arange(inside.shape[-1])
+    np.testing.assert_array_equal((steps >= spans[..., :1]) & (steps < spans[..., 1:]), inside)
+    assert 0.1 < inside.mean() < 0.9
+    steps = np.diff(chances(fixed, 0.4), prepend=0)
+    (drawn,) = draw_sets(fixed, chances(fixed, 0.4), (1, 500), 0, spans)
+    share = steps[inside.ravel()].sum()
+    assert drawn.share == pytest.approx(share) and drawn.index.shape[1] == pytest.approx(500 * share, abs=15)
+    assert draw(fixed, 500, np.random.default_rng(0)).share == pytest.approx(1)
+    assert share * surplus_of_spans(chances(fixed, 0.4), spans) == pytest.approx(1, rel=0.2)
+    assert inside[tuple(np.round(drawn.index).astype(int))].mean() > 0.9
+
+
+def test_where_nothing_is_seen_everything_is_drawn():
+    (fixed,), (moving,) = (pyramid(side_of(3, more=more), [0.1]) for more in (13, 2))
+    pose = np.eye(4)
+    pose[:3, 3] = 1e4
+    cumulative, spans = chances(fixed, 0.4), in_view(fixed, moving, pose, np.zeros(3), 2.5)
+    assert (spans[..., 0] == spans[..., 1]).all() and surplus_of_spans(cumulative, spans) == 1
+    nothing, everything = (draw_sets(fixed, cumulative, (2, 50), 3, some) for some in (spans, everywhere(fixed)))
+    for one, other in zip(nothing, everything):
+        np.testing.assert_array_equal(one.index, other.index)
+        assert one.share == other.share == 1
+
+
+def test_next_to_nothing_asks_for_no_more_points():
+    (fixed,) = pyramid(side_of(3, more=13), [0.1])
+    cumulative, spans = chances(fixed, 0.4), np.zeros((*fixed.voxels.shape[1:3], 2), np.int64)
+    spans[3, 4] = 5, 6
+    assert surplus_of_spans(cumulative, spans) == 1
+    (drawn,) = draw_sets(fixed, cumulative, (1, 200_000), 3, spans)
+    assert drawn.share < 1e-3 and 0 < drawn.index.shape[1] < 300
+    np.testing.assert_array_equal(np.unique(np.round(drawn.index), axis=1), [[3], [4], [5]])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_sets_are_drawn_alike_by_any_number_of_threads(threads):
+    volume = flat_with_an_edge()
+    alone = draw_sets(volume, chances(volume, 0.4), (5, 80), 11, everywhere(volume))
+    shared = draw_sets(volume, chances(volume, 0.4), (5, 80), 11, everywhere(volume), threads)
+    other = draw_sets(volume, chances(volume, 0.4), (5, 80), 12, everywhere(volume))
+    for one, same, unlike in zip(alone, shared, other):
+        np.testing.assert_array_equal(one.index, same.index)
+        np.testing.assert_array_equal(one.values, same.values)
+        assert (one.index != unlike.index).any()
+
+
+def empty(shape: tuple[int, int, int], spacing: tuple[float, float, float], counting: int = 0) -> Volume:
+    """A volume of which ``counting`` voxels count, or all for 0."""
+    mask = (np.arange(np.prod(shape)) < counting).reshape(shape).astype(np.uint8) if counting else NO_MASK
+    return Volume(np.zeros((1, *shape), np.float32), mask, np.diag([*spacing, 1.0]), np.zeros(1), np.ones(1))
+
+
+LARGE, SMALL, PLANE = (
+    empty(*of) for of in (((40, 40, 20), (2, 2, 2)), ((10, 10, 10), (1, 2, 4)), ((40, 20, 1), (1, 3, 1)))
+)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "surplus"),
+    [
+        (SMALL, LARGE, 1.0),
+        (LARGE, LARGE, 1.0),
+        (LARGE, empty((40, 40, 40), (1, 1, 2)), 2.0),
+        (PLANE, empty((10, 20, 1), (1, 3, 1)), 4.0),
+        (LARGE, empty((40, 40, 20), (2, 2, 2), 8000), 4.0),
+        (empty((40, 40, 20), (2, 2, 2), 8000), LARGE, 1.0),
+        (LARGE, SMALL, MOST_SURPLUS),
+    ],
+)
+def test_more_points_are_drawn_where_the_moving_image_sees_a_part(fixed, moving, surplus):
+    assert surplus_of_points(fixed, moving) == pytest.approx(surplus)

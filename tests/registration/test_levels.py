@@ -1,4 +1,4 @@
-"""Levels: lifting, pyramids with masks, robust ranges; the points that are drawn from them lie in test_drawn_points."""
+"""Levels: lifting, pyramids with masks, robust ranges."""
 
 from __future__ import annotations
 

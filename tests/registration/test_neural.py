@@ -15,6 +15,7 @@ from medmi.registration.engine import Request, solve
 from medmi.registration.families import lift_point, scaled_basis
 from medmi.registration.levels import Array, lift, pyramid
 from medmi.registration.neural import LEAST_POINTS, LEVELS, NeuralTerm, Summit, Way, climb_with_critic
+from medmi.registration.neural_objective import Pool
 from medmi.registration.problem import Problem, pose_problem
 from medmi.registration.schedule import Plan
 from medmi.spatial import LinearTransform
@@ -46,6 +47,21 @@ def climbed(d: int, term: NeuralTerm = SHORT, seed: int = 0, millimetres: float 
     off[0, d] = millimetres
     summit = climb_with_critic(term, way_from(problem, off @ truth("rigid", d)), seed)
     return summit, matrix_of(summit.poses[0], problem)
+
+
+def test_every_step_looks_all_over_the_image(monkeypatch):
+    seen, look_up = [], Pool.look_up
+
+    def recorded(pool: Pool, pose: Array, chosen: Array):
+        seen.append(chosen)
+        return look_up(pool, pose, chosen)
+
+    monkeypatch.setattr(Pool, "look_up", recorded)
+    climbed(2, dataclasses.replace(SHORT, warm_up=5, steps=20, levels="in_turn"))
+    steps = [chosen for chosen in seen if len(chosen) == SHORT.points]
+    assert len(steps) == 25 and (steps[0] != steps[1]).any()
+    for chosen in steps:
+        np.testing.assert_array_equal(chosen * SHORT.points // SHORT.pool, np.arange(SHORT.points))
 
 
 @pytest.mark.parametrize("levels", LEVELS)
