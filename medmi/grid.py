@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from monai.data import MetaTensor
 
+from medmi.image import AnyImage
 from medmi.validation import InputError
 
 
@@ -46,8 +46,8 @@ class Grid:
         object.__setattr__(self, "inverse", torch.linalg.inv(matrix))
 
     @classmethod
-    def of(cls, image: MetaTensor) -> Grid:
-        """The grid of a MetaTensor ``(C, *spatial)``."""
+    def of(cls, image: AnyImage) -> Grid:
+        """The grid of an image ``(C, *spatial)``."""
         return cls(image.shape[1:], torch.as_tensor(image.affine))
 
     @property

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "medmi"
 LAYERS = [
-    "validation", "frames", "grid", "spatial", "io", "simulation", "networks", "information", "losses", "metrics",
+    "loaded", "validation", "frames", "image", "grid", "spatial", "io", "simulation", "networks", "information", "losses", "metrics",
     "registration", "transforms", "engines", "apps",
 ]  # fmt: skip
 HEAVY = {"matplotlib", "ignite", "sklearn", "nitransforms", "dask", "distributed"}

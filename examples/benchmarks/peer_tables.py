@@ -88,13 +88,13 @@ def successes(runs: Sequence[Run], systems: Sequence[str]) -> str:
 
 
 def peaks(memory: Memory, systems: Sequence[str], torch_alone: float) -> str:
-    """Peak memory by pair and system, and what of it came on top of the imports and the images."""
+    """Peak memory by pair and system, and what of it came on top of the imports."""
     rows = []
     for pair in distinct(pair for pair, _ in memory):
         found = [memory[pair, s] for s in systems]
         rows.append([pair, *(f"{peak:.0f} (+{peak - before:.0f})" for before, peak in found)])
     note = (
-        "Peak MiB of a process of its own that runs one registration; in brackets its rise over imports and images.\n"
+        "Peak MiB of a process of its own that imports one system and registers two NIfTI files; in brackets its rise over the import.\n"
         f"A process that only imports torch takes {torch_alone:.0f}."
     )
     return note + "\n\n" + table(["pair", *systems], rows)

@@ -4,21 +4,20 @@
         [--systems medmi,elastix] [--families rigid,affine] [--spacing 1] [--threads 2] [--out docs/peers.md] [--rows FILE]
 
 The folder of real images is named by MEDMI_TEST_DATA or ``--data``. All systems get the same images in memory, one after another in
-this process; the first run of each is not counted. Peak memory is measured apart, in a process for each system and pair. SimpleITK
-comes with medmi; ``pip install -c constraints.txt -e '.[bench]'`` brings the others.
+this process; the first run of each is not counted. Peak memory is measured apart, in a process for each system and pair that
+reads the two images from files. SimpleITK comes with medmi; ``pip install -c constraints.txt -e '.[bench]'`` brings the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import importlib
 import json
 import os
 import pathlib
 import platform
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -27,12 +26,14 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 # Before any library starts its threads: otherwise some take every core.
 THREADS = sys.argv[sys.argv.index("--threads") + 1] if "--threads" in sys.argv[:-1] else "2"
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"):
     os.environ[name] = THREADS
 
+from peer_memory import memory_of, memory_of_torch  # noqa: E402
 from peer_pairs import MOTIONS, PAIRS, Loaded, errors, load, motion, turn  # noqa: E402
 from peer_systems import SYSTEMS, System  # noqa: E402
 from peer_tables import Run, page  # noqa: E402
@@ -93,43 +94,14 @@ def warm_up(loaded: Loaded, options: argparse.Namespace) -> None:
             timed(system, system.prepare(loaded.fixed), system.prepare(loaded.moving), family, options.threads)
 
 
-def resident(field: str) -> float:
-    """MiB of this process as the system counts it: ``VmRSS`` now, ``VmHWM`` at the highest; NaN where it does not tell."""
-    try:
-        lines = pathlib.Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return float("nan")
-    return next(float(line.split()[1]) / 1024 for line in lines if line.startswith(field))
-
-
-def measure_memory(name: str, pair: str, options: argparse.Namespace) -> None:
-    """Print MiB resident before one registration, images in memory, and the peak; runs in a process of its own."""
-    system = SYSTEMS[name]
-    importlib.import_module(system.module)
-    loaded = load(PAIRS[pair], options.data, options.spacing)
+def memory(loaded: Loaded, options: argparse.Namespace) -> dict[str, tuple[float, float]]:
+    """By system: MiB of a process after the import and at the peak, registering the pair from files, turned by 10 degrees."""
     turned = turn(loaded.moving, motion(loaded.moving, "10", 0))
-    fixed, moving = system.prepare(loaded.fixed), system.prepare(turned)
-    before = resident("VmRSS")
-    timed(system, fixed, moving, options.families[0], options.threads)
-    print(json.dumps([before, resident("VmHWM")]))
-
-
-def memory_of(name: str, pair: str, options: argparse.Namespace) -> tuple[float, float]:
-    """MiB before and at the peak, from a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", name, "--systems", name, "--pairs", pair]
-    command += ["--families", options.families[0]]
-    command += ["--data", str(options.data), "--threads", str(options.threads)]
-    command += ["--spacing", str(options.spacing)] if options.spacing else []
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    before, peak = json.loads(done.stdout.splitlines()[-1])
-    return before, peak
-
-
-def memory_of_torch() -> float:
-    """Peak MiB of a process that imports torch and does nothing else."""
-    code = "import torch, pathlib; print(pathlib.Path('/proc/self/status').read_text())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return next((float(s.split()[1]) / 1024 for s in done.stdout.splitlines() if s.startswith("VmHWM")), float("nan"))
+    with tempfile.TemporaryDirectory() as folder:
+        fixed, moving = (pathlib.Path(folder) / f"{role}.nii" for role in ("fixed", "moving"))
+        sitk.WriteImage(loaded.fixed, str(fixed))
+        sitk.WriteImage(turned, str(moving))
+        return {name: memory_of(name, fixed, moving, options.families[0], options.threads) for name in options.systems}
 
 
 def processor() -> str:
@@ -181,7 +153,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--no-memory", action="store_true", help="leave the memory out")
     parser.add_argument("--out", type=pathlib.Path, help="Markdown file to write, after each pair anew")
     parser.add_argument("--rows", type=pathlib.Path, help="file that every run is added to, a line of JSON each")
-    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options = argparse.Namespace(**vars(options) | QUICK)
@@ -200,11 +171,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    if options.memory_of:
-        measure_memory(options.memory_of, options.pairs[0], options)
-        return
     runs: list[Run] = []
-    memory: dict[tuple[str, str], tuple[float, float]] = {}
+    peaks: dict[tuple[str, str], tuple[float, float]] = {}
     torch_alone = float("nan") if options.no_memory else memory_of_torch()
     for pair in options.pairs:
         loaded = load(PAIRS[pair], options.data, options.spacing)
@@ -220,8 +188,8 @@ def main() -> None:
                 with options.rows.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(run)) + "\n")
         if not options.no_memory:
-            memory |= {(pair, name): memory_of(name, pair, options) for name in options.systems}
-        text = page(runs, conditions(options), memory, torch_alone)
+            peaks |= {(pair, name): found for name, found in memory(loaded, options).items()}
+        text = page(runs, conditions(options), peaks, torch_alone)
         if options.out:
             options.out.write_text(text, encoding="utf-8")
     print(text)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pathlib
 
 from medmi.grid import Grid
-from medmi.io import read_image, read_transform, write_transform
+from medmi.io import read_transform, write_transform
+from medmi.io.images import load_image
 
 
 def convert_file(
     source: pathlib.Path, out: pathlib.Path, fixed: pathlib.Path | None, moving: pathlib.Path | None
 ) -> None:
     """Read ``source`` and write ``out``; the grids of the images are passed to formats that mean nothing without them."""
-    grids = [None if path is None else Grid.of(read_image(path)) for path in (fixed, moving)]
+    grids = [None if path is None else Grid.of(load_image(path)) for path in (fixed, moving)]
     write_transform(read_transform(source, *grids), out, *grids)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 
 from medmi.apps.registration import Order, register_images
 from medmi.grid import Grid
+from medmi.image import AnyImage
 from medmi.simulation.phantom import demo_pair
 from medmi.spatial import LinearTransform
 
@@ -31,7 +31,7 @@ def run_demo(folder: pathlib.Path, seed: int, threads: int, progress: Callable[[
     }
 
 
-def head_points(image: MetaTensor, every: int = 8) -> torch.Tensor:
+def head_points(image: AnyImage, every: int = 8) -> torch.Tensor:
     """World points of every 8th voxel along each axis that is brighter than the image's mean."""
     grid = Grid.of(image)
     axes = [torch.arange(0, size, every) for size in grid.shape]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from medmi.grid import Grid
-from medmi.io import list_series, read_image, read_spatial_registration, read_transform
-from medmi.io.images import image_suffix
+from medmi.io import list_series, read_spatial_registration, read_transform
+from medmi.io.images import image_suffix, load_image
 from medmi.io.transforms import READERS as TRANSFORM_READERS
 from medmi.registration.presets import PRESETS
 from medmi.spatial import Chain, LinearTransform, SpatialTransform
@@ -55,7 +55,7 @@ def series_row(series: Any) -> Row:
 
 def image_row(path: pathlib.Path) -> Row:
     """Channels, shape, spacing, orientation and range of an image."""
-    image = read_image(path)
+    image = load_image(path)
     grid = Grid.of(image)
     voxels = image.as_tensor()
     finite = voxels[torch.isfinite(voxels)]

@@ -10,18 +10,17 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 
+from medmi import io, networks
 from medmi.apps.output import as_json, result_folder
-from medmi.apps.picture import save_comparison
 from medmi.apps.report import ImageSummary, ReportData, bounded, write_report
 from medmi.grid import Grid
-from medmi.io import read_image, write_image, write_transform
-from medmi.io.dicom_results import write_dicom_results
-from medmi.networks.registration_predictor import RegistrationPredictor
-from medmi.registration import RegistrationResult, apply, register
+from medmi.image import AnyImage, Image
+from medmi.io.images import load_image, write_image
+from medmi.registration import RegistrationResult, register
 from medmi.registration.inputs import NETWORK_SUFFIX, as_image
 from medmi.registration.presets import as_preset
+from medmi.registration.register import carry
 from medmi.registration.result import moved_image
 from medmi.spatial import LinearTransform
 from medmi.validation import InputError
@@ -53,12 +52,12 @@ def register_files(
 ) -> dict[str, Any]:
     """Register two files and fill the result folder; the summary that went into result.json."""
     sources = (fixed, moving) if order.dicom_out else None
-    return register_images(read_image(fixed), read_image(moving), folder, order, progress, sources)
+    return register_images(load_image(fixed), load_image(moving), folder, order, progress, sources)
 
 
 def register_images(
-    fixed: MetaTensor,
-    moving: MetaTensor,
+    fixed: AnyImage,
+    moving: AnyImage,
     folder: pathlib.Path,
     order: Order,
     progress: Callable[[float], None] | None,
@@ -85,10 +84,10 @@ def register_images(
         )
         summary = summarise(result, order)
         if not result.failed:
-            write_transform(result.transform, work / transform_name(result), fixed_grid=result.fixed_grid)
-            write_image(result.moved, work / "moved.nii.gz")
+            io.write_transform(result.transform, work / transform_name(result), fixed_grid=result.fixed_grid)
+            write_image(result.moved_image, work / "moved.nii.gz")
             if dicom_sources is not None:
-                write_dicom_results(result.transform, result.moved, *dicom_sources, work / "dicom")
+                io.write_dicom_results(result.transform, result.moved_image, *dicom_sources, work / "dicom")
         (work / "result.json").write_text(as_json(summary))
         _illustrate(fixed, moving, result, summary, work)
     return summary
@@ -158,7 +157,7 @@ def start_of(initial: str, network: pathlib.Path | None) -> str:
         return initial
     if initial != Order.initial:
         raise InputError(f"--network: came with --initial {initial}; give one of both")
-    RegistrationPredictor.load(network)
+    networks.RegistrationPredictor.load(network)
     if network.suffix != NETWORK_SUFFIX:
         raise InputError(f"--network: {network} does not end in {NETWORK_SUFFIX}; rename it")
     return str(network)
@@ -171,11 +170,13 @@ def kind_of_start(initial: str) -> str:
 
 
 def _illustrate(
-    fixed: MetaTensor, moving: MetaTensor, result: RegistrationResult, summary: dict[str, Any], work: pathlib.Path
+    fixed: AnyImage, moving: AnyImage, result: RegistrationResult, summary: dict[str, Any], work: pathlib.Path
 ) -> None:
     """The picture and the report."""
+    from medmi.apps.picture import save_comparison  # which brings matplotlib: what is refused need not wait for it
+
     start = before(fixed, moving)
-    save_comparison(fixed, start, start if result.failed else result.moved, work / "comparison.png")
+    save_comparison(fixed, start, start if result.failed else result.moved_image, work / "comparison.png")
     grids = (("fixed", result.fixed_grid), ("moving", Grid.of(moving)))
     data = ReportData(
         status=result.status,
@@ -199,10 +200,10 @@ def apply_file(
     moving: pathlib.Path, transform: pathlib.Path, reference: pathlib.Path, out: pathlib.Path, interpolation: str
 ) -> None:
     """Carry a file through a transform file onto the reference's grid and write it."""
-    write_image(apply(moving, transform, reference, interpolation), out)
+    write_image(carry(moving, transform, reference, interpolation), out)
 
 
-def before(fixed: MetaTensor, moving: MetaTensor) -> MetaTensor:
+def before(fixed: AnyImage, moving: AnyImage) -> Image:
     """The moving image on the fixed grid as its header says it lies."""
     dims = fixed.ndim - 1
     identity = LinearTransform.from_parameters(torch.zeros(dims, dtype=torch.float64), "translation")

@@ -2,25 +2,6 @@
 estimators.
 """
 
-from medmi.information.bounds import BOUNDS, Bound
-from medmi.information.entropy import (
-    entropy,
-    mutual_information,
-    normalized_mutual_information,
-    total_variation_information,
-)
-from medmi.information.estimator import CriticTraining, Estimate, MutualInformationNeuralEstimator
-from medmi.information.histogram import joint_histogram
+import lazy_loader
 
-__all__ = [
-    "BOUNDS",
-    "Bound",
-    "CriticTraining",
-    "Estimate",
-    "MutualInformationNeuralEstimator",
-    "entropy",
-    "joint_histogram",
-    "mutual_information",
-    "normalized_mutual_information",
-    "total_variation_information",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

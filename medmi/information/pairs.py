@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from medmi.networks.critics import EmbeddingCritic
+from medmi.loaded import loaded
 from medmi.validation import InputError
 
 __all__ = ["all_pairs", "derangements", "embedded", "score_pairs", "voxel_pairs"]
@@ -69,7 +69,7 @@ def score_pairs(critic: Critic, x: Tensor, y: Tensor, pairing: Tensor, turned: b
 
 def embedded(critic: Critic, x: Tensor, y: Tensor) -> tuple[Critic, Tensor, Tensor]:
     """What is left to do for each pair once x and y have been seen apart, and what to do it to."""
-    if isinstance(critic, EmbeddingCritic):
+    if isinstance(critic, loaded("medmi.networks.critics", "EmbeddingCritic")):
         return critic.meet, critic.x_features(x), critic.y_features(y)
     return critic, x, y
 

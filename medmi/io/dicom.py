@@ -1,4 +1,4 @@
-"""DICOM images in: a file, or a series of a folder, as one MetaTensor with the frame its slice positions say."""
+"""DICOM images in: a file, or a series of a folder, as one image with the frame its slice positions say."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections import defaultdict
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 
+from medmi.image import Image
 from medmi.io.dicom_frames import Frame
 from medmi.io.dicom_pixels import read_frames
 from medmi.io.dicom_series import Series, choose_series, find_series
 from medmi.io.dicom_stack import Volume, volume_of, volumes_of
 from medmi.io.files import PathLike, one_line
-from medmi.io.itk import as_image
 from medmi.io.volumes import choose_volume
 from medmi.validation import InputError
 
@@ -31,7 +30,7 @@ def list_series(path: PathLike) -> list[Series]:
     return find_series(folder)
 
 
-def read_dicom(path: PathLike, series: str | None = None, volume: int | None = None) -> MetaTensor:
+def read_dicom(path: PathLike, series: str | None = None, volume: int | None = None) -> Image:
     """One volume (or flat picture) of a DICOM file or of a series in a folder, float32 ``(C, *spatial)``, RAS mm.
 
     Slices are ordered by position along their normal. Values are real ones (slope and intercept of each slice). A
@@ -55,7 +54,12 @@ def read_dicom(path: PathLike, series: str | None = None, volume: int | None = N
     with one_line(folder, "DICOM"):
         ordered = volume_of(folder, candidates[index])
         voxels = read_voxels(ordered)
-    return as_image(voxels, ordered.affine, str(path))
+    return Image(voxels, ordered.affine, str(path))
+
+
+def read_dicom_file(file: pathlib.Path, volume: int | None) -> Image:
+    """One DICOM file on its own."""
+    return read_dicom(file, None, volume)
 
 
 def kinds(volumes: list[list[Frame]]) -> str:

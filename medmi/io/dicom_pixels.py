@@ -11,7 +11,6 @@ import warnings
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_color_lut, apply_modality_lut, get_decoder
@@ -24,9 +23,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from medmi.image import to_float32
 from medmi.io.dicom_frames import Frame
 from medmi.io.files import MOST_DEFLATED
-from medmi.io.itk import to_float32
 from medmi.validation import InputError
 
 MOST_BELIEVED = 1 << 28
@@ -122,4 +121,9 @@ def gdcm_pixels(dataset: Dataset, path: pathlib.Path, syntax: UID) -> np.ndarray
     """
     if int(dataset.SamplesPerPixel) > 1 or int(dataset.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"{path}: is compressed as {syntax.name}, for which no decoder is installed; {PLUGINS}")
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
+    import SimpleITK as sitk
+
+    from medmi.io.itk import quiet
+
+    with quiet():
+        return sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))

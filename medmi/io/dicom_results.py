@@ -6,16 +6,16 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable, Iterator
 
-from monai.data import MetaTensor
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 
+from medmi.image import AnyImage
 from medmi.io.contours import write_carried_contours
 from medmi.io.dicom_objects import new_folder
 from medmi.io.dicom_registration import write_spatial_registration
 from medmi.io.dicom_series_writer import write_derived_series
 from medmi.io.dicom_sources import SeriesLike, SourceSeries, read_header, source_series
-from medmi.io.files import FILE_ERRORS, PathLike
+from medmi.io.files import PathLike, file_errors
 from medmi.io.segmentations import write_carried_segmentation
 from medmi.spatial import SpatialTransform
 
@@ -30,7 +30,7 @@ CARRIERS: dict[str, tuple[str, Carrier]] = {
 
 def write_dicom_results(
     transform: SpatialTransform,
-    moved: MetaTensor,
+    moved: AnyImage,
     fixed_folder: SeriesLike,
     moving_folder: SeriesLike,
     out_folder: PathLike,
@@ -80,7 +80,7 @@ def dicom_header(file: pathlib.Path) -> Dataset | None:
             return None
     try:
         return read_header(file)
-    except FILE_ERRORS:
+    except file_errors():
         return None
 
 

@@ -12,7 +12,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from medmi.io.dicom_frames import Frame, frames_of
-from medmi.io.files import FILE_ERRORS, PathLike, one_line
+from medmi.io.files import PathLike, file_errors, one_line
 from medmi.validation import InputError
 
 BARE_SUFFIXES = {"", ".dcm", ".ima", ".dicom"}
@@ -75,7 +75,7 @@ def image_header(file: pathlib.Path, alone: bool) -> Dataset | None:
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True, force=not marked)
         return header if "Rows" in header and "Columns" in header else None
-    except (*FILE_ERRORS, RecursionError) as error:
+    except (*file_errors(), RecursionError) as error:
         if alone:
             raise InputError(f"{file}: cannot be read as DICOM ({type(error).__name__})") from error
         return None

@@ -15,7 +15,6 @@ from importlib.metadata import version
 import numpy as np
 import pydicom
 import torch
-from monai.data import MetaTensor
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
@@ -31,6 +30,7 @@ from pydicom.uid import (
 
 from medmi.frames import flip_affine
 from medmi.grid import Grid
+from medmi.image import AnyImage
 from medmi.io.dicom_identity import imaging_part
 from medmi.io.dicom_objects import (
     MAKER,
@@ -98,7 +98,7 @@ class Encoding:
 
 
 def write_derived_series(
-    moved: MetaTensor, fixed_folder: SeriesLike, moving_folder: SeriesLike, out_folder: PathLike
+    moved: AnyImage, fixed_folder: SeriesLike, moving_folder: SeriesLike, out_folder: PathLike
 ) -> None:
     """Write the moved image as a derived series of single slices, ``0001.dcm`` and on, in a new folder.
 
@@ -124,9 +124,9 @@ def write_derived_series(
             save_at(dataset, folder / f"{k:04d}.dcm")
 
 
-def derived_slices(moved: MetaTensor, fixed: SourceSeries, moving: SourceSeries) -> Iterator[Dataset]:
+def derived_slices(moved: AnyImage, fixed: SourceSeries, moving: SourceSeries) -> Iterator[Dataset]:
     """One dataset a slice of the moved image."""
-    voxels = torch.as_tensor(moved).detach().cpu().as_subclass(torch.Tensor)[0]
+    voxels = moved.as_tensor().detach().cpu()[0]
     if not bool(torch.isfinite(voxels).all()):
         raise InputError("moved: holds values that are not finite; DICOM pixels are integers")
     header = derived_header(fixed, moving)

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pydicom
-from monai.data import MetaTensor
 from pydicom.dataset import Dataset
 
 from medmi.grid import Grid
+from medmi.image import AnyImage
 from medmi.io.dicom import kinds
 from medmi.io.dicom_frames import Frame
 from medmi.io.dicom_series import choose_series, find_series
@@ -123,7 +123,7 @@ def check_one_patient(fixed: SourceSeries, moving: SourceSeries) -> None:
         )
 
 
-def check_on_grid(image: MetaTensor, source: SourceSeries, argument: str) -> None:
+def check_on_grid(image: AnyImage, source: SourceSeries, argument: str) -> None:
     """Refuse an image that does not lie on the grid of the series."""
     if image.ndim != 4 or len(image) != 1:
         raise InputError(f"{argument}: has shape {tuple(image.shape)}; a 3D image of one channel (1, i, j, k) is asked")

@@ -13,19 +13,15 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from PIL.Image import DecompressionBombError
-from pydicom.errors import BytesLengthException, InvalidDicomError
-
+from medmi.loaded import loaded
 from medmi.validation import InputError
 
 PathLike = str | os.PathLike[str]
 
-# What nibabel, SimpleITK, Pillow, pydicom and the standard library raise over the contents of a file.
-FILE_ERRORS = (
+# What the standard library, SimpleITK, nibabel, Pillow and pydicom raise over the contents of a file.
+COMMON_ERRORS = (
     OSError,
     EOFError,
     ValueError,
@@ -39,11 +35,13 @@ FILE_ERRORS = (
     struct.error,
     csv.Error,
     zlib.error,
-    ImageFileError,
-    HeaderDataError,
-    InvalidDicomError,
-    BytesLengthException,
-    DecompressionBombError,
+)
+ERRORS_OF_LIBRARIES = (
+    ("nibabel.filebasedimages", "ImageFileError"),
+    ("nibabel.spatialimages", "HeaderDataError"),
+    ("pydicom.errors", "InvalidDicomError"),
+    ("pydicom.errors", "BytesLengthException"),
+    ("PIL.Image", "DecompressionBombError"),
 )
 
 MOST_DEFLATED = 1040  # no deflate stream expands by more than about 1032
@@ -84,8 +82,6 @@ def current_umask() -> int:
 @contextmanager
 def one_line(path: PathLike, what: str) -> Iterator[None]:
     """Errors over a file's contents become an InputError: the path, ``what`` it is not readable as, and the cause."""
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         yield
     except InputError as error:
@@ -94,10 +90,13 @@ def one_line(path: PathLike, what: str) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
     except MemoryError as error:
         raise InputError(f"{path}: does not fit into memory as {what}") from error
-    except FILE_ERRORS as error:
+    except file_errors() as error:
         raise InputError(f"{path}: cannot be read as {what} ({reason(error)})") from error
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+
+
+def file_errors() -> tuple[Any, ...]:
+    """What may be raised over the contents of a file by the libraries that have been imported, for ``except``."""
+    return (*COMMON_ERRORS, *(loaded(module, name) for module, name in ERRORS_OF_LIBRARIES))
 
 
 def reason(error: BaseException) -> str:

@@ -5,33 +5,34 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import SimpleITK as sitk
-from monai.data import MetaTensor
-
-from medmi.io.dicom import read_dicom
+from medmi.image import AnyImage, Image
 from medmi.io.files import PathLike, existing_file, replacing
-from medmi.io.itk import from_sitk, to_sitk
-from medmi.io.itk_files import read_metaimage, read_nrrd, read_picture
-from medmi.io.nifti import read_nifti, write_nifti
 from medmi.validation import InputError
 
-__all__ = ["from_sitk", "read_image", "to_sitk", "write_image"]
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
-Reader = Callable[[pathlib.Path, int | None], MetaTensor]
-READERS: dict[str, Reader] = {
-    ".nii": read_nifti,
-    ".nii.gz": read_nifti,
-    ".hdr": read_nifti,
-    ".mha": read_metaimage,
-    ".mhd": read_metaimage,
-    ".nrrd": read_nrrd,
-    ".nhdr": read_nrrd,
-    ".png": read_picture,
-    ".jpg": read_picture,
-    ".jpeg": read_picture,
-    ".tif": read_picture,
-    ".tiff": read_picture,
+Reader = Callable[[pathlib.Path, int | None], Image]
+# The module and the function that read files of a suffix; each module brings libraries of its own, which take time to import.
+NIFTI, METAIMAGE = ("nifti", "read_nifti"), ("itk_files", "read_metaimage")
+NRRD, PICTURE = ("itk_files", "read_nrrd"), ("itk_files", "read_picture")
+DICOM = ("dicom", "read_dicom_file")
+READERS = {
+    ".nii": NIFTI,
+    ".nii.gz": NIFTI,
+    ".hdr": NIFTI,
+    ".mha": METAIMAGE,
+    ".mhd": METAIMAGE,
+    ".nrrd": NRRD,
+    ".nhdr": NRRD,
+    ".png": PICTURE,
+    ".jpg": PICTURE,
+    ".jpeg": PICTURE,
+    ".tif": PICTURE,
+    ".tiff": PICTURE,
 }
 DICOM_SUFFIXES = (".dcm", ".ima", ".dicom", "")
 CHOICE = re.compile(r"^(.+)#([^#/]+)$")
@@ -54,22 +55,26 @@ def read_image(path: PathLike, series: str | None = None, volume: int | None = N
         InputError: no such file, not an image, damaged, without a usable frame, or a choice of series or volume is
             needed.
     """
+    return load_image(path, series, volume).metatensor()
+
+
+def load_image(path: PathLike, series: str | None = None, volume: int | None = None) -> Image:
+    """:func:`read_image`, as an :class:`~medmi.image.Image`."""
     path, series, volume = with_choices(pathlib.Path(path), series, volume)
     if path.is_dir():
+        from medmi.io.dicom import read_dicom
+
         return read_dicom(path, series, volume)
     file = existing_file(path)
-    reader = READERS.get(image_suffix(file)) or reader_by_content(file)
-    if reader is None:
+    place = READERS.get(image_suffix(file)) or place_by_content(file)
+    if place is None:
         known = ", ".join(READERS)
         raise InputError(f"{file}: is no image medmi reads; give {known}, a DICOM file or a folder of them")
-    if reader is not read_dicom_file and series is not None:
+    if place != DICOM and series is not None:
         raise InputError(f"series: {file} is not DICOM and has no series {series!r}; leave series out")
+    module, name = place
+    reader: Reader = getattr(import_module(f"medmi.io.{module}"), name)
     return reader(file, volume)
-
-
-def read_dicom_file(file: pathlib.Path, volume: int | None) -> MetaTensor:
-    """One DICOM file on its own."""
-    return read_dicom(file, None, volume)
 
 
 def with_choices(
@@ -95,19 +100,19 @@ def image_suffix(path: pathlib.Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else pathlib.Path(name).suffix
 
 
-def reader_by_content(file: pathlib.Path) -> Reader | None:
-    """The reader for a file whose name says nothing."""
+def place_by_content(file: pathlib.Path) -> tuple[str, str] | None:
+    """Where the reader is for a file whose name says nothing."""
     with file.open("rb") as stream:
         start = stream.read(352)
     if start[128:132] == b"DICM" or image_suffix(file) in DICOM_SUFFIXES:
-        return read_dicom_file
+        return DICOM
     if start[344:348] in (b"n+1\0", b"n+2\0") or start[4:8] == b"n+2\0":
-        return read_nifti
+        return NIFTI
     return None
 
 
-def write_image(image: MetaTensor, path: PathLike) -> None:
-    """Write a MetaTensor ``(C, *spatial)`` (RAS mm) to ``.nii``, ``.nii.gz``, ``.mha`` or ``.nrrd``, wholly or not.
+def write_image(image: AnyImage, path: PathLike) -> None:
+    """Write an image ``(C, *spatial)`` (RAS mm) to ``.nii``, ``.nii.gz``, ``.mha`` or ``.nrrd``, wholly or not.
 
     A 2D image is written as 2D, in the plane z = 0. Several channels become a vector image. No metadata beyond the
     affine are written.
@@ -123,14 +128,25 @@ def write_image(image: MetaTensor, path: PathLike) -> None:
         writer(image, temporary)
 
 
-def write_with_itk(image: MetaTensor, path: pathlib.Path) -> None:
+def write_with_itk(image: AnyImage, path: pathlib.Path) -> None:
     """MHA or NRRD, compressed."""
+    import SimpleITK as sitk
+
+    from medmi.io.itk import to_sitk
+
     sitk.WriteImage(to_sitk(image), str(path), useCompression=True)
 
 
-WRITERS: dict[str, Callable[[MetaTensor, pathlib.Path], None]] = {
-    ".nii": write_nifti,
-    ".nii.gz": write_nifti,
+def write_with_nibabel(image: AnyImage, path: pathlib.Path) -> None:
+    """NIfTI."""
+    from medmi.io.nifti import write_nifti
+
+    write_nifti(image, path)
+
+
+WRITERS: dict[str, Callable[[AnyImage, pathlib.Path], None]] = {
+    ".nii": write_with_nibabel,
+    ".nii.gz": write_with_nibabel,
     ".mha": write_with_itk,
     ".nrrd": write_with_itk,
 }

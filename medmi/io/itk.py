@@ -1,28 +1,28 @@
-"""MetaTensor to SimpleITK image and back: the flip between RAS and LPS and between the two axis orders.
+"""Images to SimpleITK and back: the flip between RAS and LPS and between the two axis orders.
 
-A SimpleITK image is indexed (i, j, k) and lies in LPS; its NumPy array is (k, j, i, component). A MetaTensor here is
+A SimpleITK image is indexed (i, j, k) and lies in LPS; its NumPy array is (k, j, i, component). An image here is
 (C, i, j, k), RAS.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import numpy as np
 import SimpleITK as sitk
 import torch
-from monai.data import MetaTensor
-from monai.utils import SpaceKeys
 
 from medmi import frames
 from medmi.grid import Grid
+from medmi.image import AnyImage, Image, to_float32
 from medmi.validation import InputError
 
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
 WRITABLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float32, torch.float64}
-
-
-def as_image(voxels: torch.Tensor, affine: torch.Tensor, name: str = "") -> MetaTensor:
-    """MetaTensor ``(C, *spatial)`` with a float64 RAS affine ``(d + 1, d + 1)``; its metadata are name and space."""
-    meta = {"filename_or_obj": name, "space": SpaceKeys.RAS}
-    return MetaTensor(voxels, affine=affine.double(), meta=meta)
 
 
 def affine_of(image: sitk.Image) -> torch.Tensor:
@@ -46,6 +46,11 @@ def from_sitk(image: sitk.Image) -> MetaTensor:
     >>> from_sitk(sitk.Image([3, 4, 5], sitk.sitkUInt8)).shape
     torch.Size([1, 3, 4, 5])
     """
+    return image_of(image).metatensor()
+
+
+def image_of(image: sitk.Image) -> Image:
+    """:func:`from_sitk`, as an :class:`~medmi.image.Image`."""
     d = image.GetDimension()
     if d not in (2, 3):
         raise InputError(f"image: is {d}D; give a 2D or 3D one, such as one volume of a series")
@@ -55,34 +60,28 @@ def from_sitk(image: sitk.Image) -> MetaTensor:
     voxels = torch.from_numpy(to_float32(array))
     if image.GetNumberOfComponentsPerPixel() == 1:
         voxels = voxels[..., None]
-    return as_image(voxels.permute(d, *reversed(range(d))), affine_of(image))
+    return Image(voxels.permute(d, *reversed(range(d))), affine_of(image))
 
 
-def to_float32(array: np.ndarray) -> np.ndarray:
-    """A float32 copy; values beyond float32's range become infinite without a warning."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return array.astype(np.float32)
-
-
-def to_sitk(image: MetaTensor) -> sitk.Image:
-    """A MetaTensor ``(C, *spatial)`` in RAS mm as SimpleITK image of one voxel type; channels become components.
+def to_sitk(image: AnyImage) -> sitk.Image:
+    """An image ``(C, *spatial)`` in RAS mm as SimpleITK image of one voxel type; channels become components.
 
     A sheared affine is kept: its direction columns are unit vectors that are not orthogonal. Types that ITK lacks
     become float32, bool becomes uint8.
 
-    >>> to_sitk(MetaTensor(torch.zeros(1, 3, 4), affine=torch.diag(torch.tensor([2.0, 1.0, 1.0])))).GetSpacing()
+    >>> to_sitk(Image(torch.zeros(1, 3, 4), torch.diag(torch.tensor([2.0, 1.0, 1.0])))).GetSpacing()
     (2.0, 1.0)
     """
     grid = Grid.of(image)
     d = grid.spatial_dims
-    voxels = torch.as_tensor(image).detach().cpu()
+    voxels = image.as_tensor().detach().cpu()
     if voxels.dtype == torch.bool:
         voxels = voxels.to(torch.uint8)
     elif voxels.dtype not in WRITABLE:
         voxels = voxels.float()
     channels = len(voxels)
     ordered = voxels.permute(*reversed(range(1, d + 1)), 0)
-    array = np.ascontiguousarray(torch.Tensor.numpy(ordered.as_subclass(torch.Tensor)))
+    array = np.ascontiguousarray(ordered.numpy())
     result = sitk.GetImageFromArray(array if channels > 1 else array[..., 0], isVector=channels > 1)
     affine = frames.flip_affine(grid.affine)
     spacing = grid.spacing
@@ -90,3 +89,14 @@ def to_sitk(image: MetaTensor) -> sitk.Image:
     result.SetOrigin(affine[:d, d].tolist())
     result.SetDirection((affine[:d, :d] / spacing).flatten().tolist())
     return result
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without ITK's warnings on stderr: what is wrong with a file is said by the error that refuses it."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)

@@ -16,11 +16,11 @@ import numpy as np
 import PIL.Image
 import SimpleITK as sitk
 import torch
-from monai.data import MetaTensor
 
 from medmi.frames import flip
+from medmi.image import Image, to_float32
 from medmi.io.files import MOST_DEFLATED, PathLike, existing_file, one_line
-from medmi.io.itk import as_image, from_sitk, to_float32
+from medmi.io.itk import image_of, quiet
 from medmi.io.volumes import choose_volume
 from medmi.validation import InputError
 
@@ -28,7 +28,7 @@ FIELD = re.compile(rb"^\s*([\w ]+?)\s*(?:=|:=?)\s*(.*?)\s*$")
 MOST_COLOURS = 4
 
 
-def read_metaimage(path: PathLike, volume: int | None = None) -> MetaTensor:
+def read_metaimage(path: PathLike, volume: int | None = None) -> Image:
     """MHA or MHD; a sequence of frames (``Kinds = domain domain list``) asks which one."""
     file = existing_file(path)
     with one_line(file, "MetaImage"):
@@ -41,7 +41,7 @@ def read_metaimage(path: PathLike, volume: int | None = None) -> MetaTensor:
     return read_with_itk(file, volume, "MetaImage", data, sequence=frames)
 
 
-def read_nrrd(path: PathLike, volume: int | None = None) -> MetaTensor:
+def read_nrrd(path: PathLike, volume: int | None = None) -> Image:
     """NRRD with its data inside or in a file beside it."""
     file = existing_file(path)
     with one_line(file, "NRRD"):
@@ -51,7 +51,7 @@ def read_nrrd(path: PathLike, volume: int | None = None) -> MetaTensor:
     return read_with_itk(file, volume, "NRRD", data)
 
 
-def read_picture(path: PathLike, volume: int | None = None) -> MetaTensor:
+def read_picture(path: PathLike, volume: int | None = None) -> Image:
     """PNG, JPEG or TIFF, grey or colour, with SimpleITK's frame; an alpha channel is dropped, pages are slices."""
     file = existing_file(path)
     with one_line(file, "a picture"), warnings.catch_warnings():
@@ -67,9 +67,9 @@ def read_picture(path: PathLike, volume: int | None = None) -> MetaTensor:
     if mode == "CMYK":
         raise InputError(f"{file}: is a picture in printing inks (CMYK); save it as RGB or grey")
     if grey is not None:  # SimpleITK knows no 8-bit image of two components
-        return as_image(torch.from_numpy(to_float32(grey.T))[None], flip(2), str(path))
+        return Image(torch.from_numpy(to_float32(grey.T))[None], flip(2), str(path))
     image = read_with_itk(file, volume, "a picture", file)
-    return as_image(image.as_tensor()[:3], image.affine, str(path)) if len(image) == MOST_COLOURS else image
+    return Image(image.as_tensor()[:3], image.affine, str(path)) if image.shape[0] == MOST_COLOURS else image
 
 
 def image_of_pages(file: pathlib.Path) -> bool:
@@ -79,9 +79,9 @@ def image_of_pages(file: pathlib.Path) -> bool:
 
 def read_with_itk(
     file: pathlib.Path, volume: int | None, what: str, data: pathlib.Path | None, sequence: bool = False
-) -> MetaTensor:
+) -> Image:
     """Any file SimpleITK reads, one volume of it, once its announced size has been found plausible."""
-    with one_line(file, what):
+    with one_line(file, what), quiet():
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(file))
         reader.ReadImageInformation()
@@ -94,8 +94,8 @@ def read_with_itk(
         image = one_volume(reader.Execute(), d, index // apart)
         if apart > 1:
             image = sitk.VectorIndexSelectionCast(image, index % apart)
-        result = from_sitk(image)
-    return as_image(result.as_tensor().contiguous(), result.affine, str(file))
+        result = image_of(image)
+    return Image(result.as_tensor().contiguous(), result.affine, str(file))
 
 
 def one_volume(image: sitk.Image, spatial_dims: int, index: int) -> sitk.Image:

@@ -16,12 +16,11 @@ from typing import BinaryIO, cast
 import nibabel
 import numpy as np
 import torch
-from monai.data import MetaTensor
 
 from medmi.frames import flip_affine
 from medmi.grid import Grid
+from medmi.image import AnyImage, Image, to_float32
 from medmi.io.files import MOST_DEFLATED, PathLike, existing_file, one_line
-from medmi.io.itk import as_image, to_float32
 from medmi.io.volumes import choose_volume
 from medmi.validation import InputError
 
@@ -30,7 +29,7 @@ COLOURS = {128: 3, 2304: 4}
 HEADERS = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header}
 
 
-def read_nifti(path: PathLike, volume: int | None = None) -> MetaTensor:
+def read_nifti(path: PathLike, volume: int | None = None) -> Image:
     """A NIfTI image as float32 ``(C, *spatial)`` in RAS mm.
 
     RGB voxels become three channels (an alpha value is dropped), complex ones their magnitude, vector images (intent
@@ -45,7 +44,7 @@ def read_nifti(path: PathLike, volume: int | None = None) -> MetaTensor:
         channels_last = arrange(file, channels_of(stored, header, shape), int(header["intent_code"]), volume)
         affine = affine_of(file, header, channels_last.shape[:-1])
         voxels, affine = flat_where_planar(file, channels_last, affine)
-    return as_image(torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 0))), affine, str(path))
+    return Image(torch.from_numpy(np.ascontiguousarray(np.moveaxis(voxels, -1, 0))), affine, str(path))
 
 
 def read_stored(file: pathlib.Path) -> tuple[nibabel.Nifti1Header, tuple[int, ...], np.ndarray]:
@@ -196,11 +195,11 @@ def flat_where_planar(file: pathlib.Path, voxels: np.ndarray, affine: torch.Tens
     return voxels[:, :, None], affine
 
 
-def write_nifti(image: MetaTensor, path: pathlib.Path) -> None:
-    """A MetaTensor ``(C, *spatial)`` as NIfTI-1; the affine is the sform, and the qform too where it has no shear."""
+def write_nifti(image: AnyImage, path: pathlib.Path) -> None:
+    """An image ``(C, *spatial)`` as NIfTI-1; the affine is the sform, and the qform too where it has no shear."""
     grid = Grid.of(image)
     d = grid.spatial_dims
-    array = storable(torch.as_tensor(image).detach().cpu().as_subclass(torch.Tensor)).numpy()
+    array = storable(image.as_tensor().detach().cpu()).numpy()
     array = np.moveaxis(array, 0, -1)
     if array.shape[-1] == 1:
         array = array[..., 0]

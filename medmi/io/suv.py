@@ -11,15 +11,18 @@ import datetime
 import math
 import pathlib
 import warnings
+from typing import TYPE_CHECKING
 
 import pydicom
-from monai.data import MetaTensor
 from pydicom.dataset import Dataset
 
+from medmi.image import Image
 from medmi.io.dicom_series import choose_series, find_series, words
 from medmi.io.files import PathLike, one_line
-from medmi.io.itk import as_image
 from medmi.validation import InputError
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 MOST_HALF_LIVES = 10.0
 WEIGHTS_KG = (0.2, 500.0)
@@ -43,7 +46,7 @@ def standardized_uptake_value(image: MetaTensor, path: PathLike, series: str | N
         headers = [pydicom.dcmread(f.path, stop_before_pixels=True, force=True) for f in chosen.frames]
         first = min(headers, key=lambda h: str(h.get("AcquisitionDate", "")) + str(h.get("AcquisitionTime", "")))
         factor = suv_factor(first)
-    return as_image(image.as_tensor() * factor, image.affine, str(image.meta.get("filename_or_obj", "")))
+    return Image(image.as_tensor() * factor, image.affine, str(image.meta.get("filename_or_obj", ""))).metatensor()
 
 
 def suv_factor(header: Dataset) -> float:

@@ -1,30 +1,5 @@
 """Similarity terms as MONAI losses: ``loss(pred, target, mask=None)`` on ``(B, C, *spatial)``, lower is better."""
 
-from medmi.losses.adversarial import DiscriminatorLoss, GeneratorLoss, clip_weights, gradient_penalty
-from medmi.losses.correlation import LocalNormalizedCrossCorrelationLoss, NormalizedCrossCorrelationLoss
-from medmi.losses.descriptors import ModalityIndependentDescriptorLoss
-from medmi.losses.linear_combination import CorrelationOfLinearCombinationLoss
-from medmi.losses.linearised import LinearizedMutualInformationLoss
-from medmi.losses.mutual_information import (
-    MutualInformationLoss,
-    NormalizedMutualInformationLoss,
-    TotalVariationInformationLoss,
-)
-from medmi.losses.neural import MINELoss, VoxelSampling
+import lazy_loader
 
-__all__ = [
-    "CorrelationOfLinearCombinationLoss",
-    "DiscriminatorLoss",
-    "GeneratorLoss",
-    "LinearizedMutualInformationLoss",
-    "LocalNormalizedCrossCorrelationLoss",
-    "MINELoss",
-    "ModalityIndependentDescriptorLoss",
-    "MutualInformationLoss",
-    "NormalizedCrossCorrelationLoss",
-    "NormalizedMutualInformationLoss",
-    "TotalVariationInformationLoss",
-    "VoxelSampling",
-    "clip_weights",
-    "gradient_penalty",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

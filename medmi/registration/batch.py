@@ -5,11 +5,13 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, TypeAlias
 
-import SimpleITK as sitk
 import torch
 from torch import nn
 
+from medmi.image import Image
+from medmi.loaded import loaded
 from medmi.registration.inputs import ImageLike, as_device, as_term, check_options
 from medmi.registration.neural import NeuralTerm
 from medmi.registration.presets import as_preset
@@ -19,7 +21,10 @@ from medmi.simulation.threads import one_thread
 from medmi.spatial import SpatialTransform
 from medmi.validation import InputError
 
-PairLike = Sequence[ImageLike | None]
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+PairLike: TypeAlias = "Sequence[ImageLike | None]"
 
 
 def register_batch(
@@ -77,8 +82,9 @@ def register_batch(
 
 def as_row(pair: PairLike, number: int) -> tuple:
     """A pair as fixed, moving and both masks, each of which may be None."""
-    if isinstance(pair, (str, pathlib.Path, torch.Tensor, sitk.Image)) or len(pair) not in (2, 4):
-        length = "" if isinstance(pair, pathlib.Path | sitk.Image) else f" of length {len(pair)}"
+    image = loaded("SimpleITK", "Image")
+    if isinstance(pair, (str, pathlib.Path, torch.Tensor, Image, image)) or len(pair) not in (2, 4):
+        length = "" if isinstance(pair, (pathlib.Path, image)) else f" of length {len(pair)}"
         raise InputError(
             f"pairs[{number}]: got {type(pair).__name__}{length}; (fixed, moving) or (fixed, moving, fixed_mask, moving_mask) is asked"
         )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from medmi.registration.levels import RANGE_VOXELS, Array, Volume
 
@@ -24,12 +24,12 @@ def _intensity(channel: Array) -> Array:
 
 
 def _smoothed(channel: Array) -> Array:
-    return ndimage.gaussian_filter(channel, _width(channel), mode="nearest")
+    return scipy.ndimage.gaussian_filter(channel, _width(channel), mode="nearest")
 
 
 def _gradient(channel: Array) -> Array:
     slopes = [
-        ndimage.gaussian_filter1d(_smoothed(channel), 1.0, axis, order=1, mode="nearest")
+        scipy.ndimage.gaussian_filter1d(_smoothed(channel), 1.0, axis, order=1, mode="nearest")
         for axis, size in enumerate(channel.shape)
         if size > 1
     ]

@@ -11,12 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medmi.losses import (
-    CorrelationOfLinearCombinationLoss,
-    LinearizedMutualInformationLoss,
-    LocalNormalizedCrossCorrelationLoss,
-    ModalityIndependentDescriptorLoss,
-)
+from medmi import losses
 from medmi.registration.ascent import LEAST_OVERLAP
 from medmi.registration.levels import Array, Volume
 from medmi.registration.objective import Scores
@@ -24,11 +19,11 @@ from medmi.registration.workers import CPU
 
 # Losses of the whole grid by the name of their similarity; ``lmi`` compares intensities of one mapping, the others any two modalities.
 DENSE_TERMS: dict[str, Callable[[], nn.Module]] = {
-    "lmi": lambda: LinearizedMutualInformationLoss(exact=True),
-    "lncc": LocalNormalizedCrossCorrelationLoss,
-    "mind": ModalityIndependentDescriptorLoss,
-    "lc2": lambda: CorrelationOfLinearCombinationLoss(kernel_size=5),
-    "lc2_wide": lambda: CorrelationOfLinearCombinationLoss(kernel_size=25),
+    "lmi": lambda: losses.LinearizedMutualInformationLoss(exact=True),
+    "lncc": lambda: losses.LocalNormalizedCrossCorrelationLoss(),
+    "mind": lambda: losses.ModalityIndependentDescriptorLoss(),
+    "lc2": lambda: losses.CorrelationOfLinearCombinationLoss(kernel_size=5),
+    "lc2_wide": lambda: losses.CorrelationOfLinearCombinationLoss(kernel_size=25),
 }
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import SimpleITK as sitk
 import torch
-from monai.data import MetaTensor
 from torch import nn
 
+from medmi import io, networks
 from medmi.grid import Grid
-from medmi.io import from_sitk, read_image, read_transform
-from medmi.networks.registration_predictor import RegistrationPredictor
+from medmi.image import AnyImage, Image
+from medmi.io.images import load_image
+from medmi.loaded import loaded
 from medmi.registration.dense import DENSE_TERMS
 from medmi.registration.families import FAMILY_BY_LEVEL
 from medmi.registration.initialise import STARTS
@@ -25,20 +25,26 @@ from medmi.spatial import LinearTransform, SpatialTransform
 from medmi.spatial import from_sitk as transform_from_sitk
 from medmi.validation import InputError, choose
 
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    from monai.data import MetaTensor
+
 NETWORK_SUFFIX = ".pt"
 DEVICES = ("cpu", "cuda")
 
-ImageLike = str | pathlib.Path | MetaTensor | sitk.Image
-TransformLike = str | pathlib.Path | SpatialTransform | sitk.Transform
+ImageLike: TypeAlias = "str | pathlib.Path | MetaTensor | Image | sitk.Image"
+TransformLike: TypeAlias = "str | pathlib.Path | SpatialTransform | sitk.Transform"
 
 
-def as_image(image: Any, role: str) -> MetaTensor:
-    """A path, SimpleITK image or MetaTensor as MetaTensor ``(C, *spatial)`` with a RAS affine."""
-    if isinstance(image, sitk.Image):
-        return from_sitk(image)
+def as_image(image: Any, role: str) -> AnyImage:
+    """A path, SimpleITK image or MetaTensor as image ``(C, *spatial)`` with a RAS affine; a MetaTensor is taken as it is."""
     if isinstance(image, (str, pathlib.Path)):
-        return read_image(image)
-    if not isinstance(image, MetaTensor):
+        return load_image(image)
+    if isinstance(image, loaded("SimpleITK", "Image")):
+        from medmi.io.itk import image_of
+
+        return image_of(image)
+    if not isinstance(image, (Image, loaded("monai.data", "MetaTensor"))):
         raise InputError(
             f"{role}: got {type(image).__name__}; pass a path, a MetaTensor (C, *spatial) or a SimpleITK image"
         )
@@ -53,10 +59,10 @@ def as_transform(transform: Any, role: str, fixed: Grid, moving: Grid) -> Spatia
     """A path, SimpleITK transform or medmi transform as medmi transform."""
     if isinstance(transform, SpatialTransform):
         return transform
-    if isinstance(transform, sitk.Transform):
+    if isinstance(transform, loaded("SimpleITK", "Transform")):
         return transform_from_sitk(transform)
     if isinstance(transform, (str, pathlib.Path)):
-        return read_transform(transform, fixed, moving)
+        return io.read_transform(transform, fixed, moving)
     raise InputError(f"{role}: got {type(transform).__name__}; pass a path, a medmi transform or a SimpleITK transform")
 
 
@@ -99,9 +105,9 @@ def check_options(families: list[str], threads: int, seed: int) -> None:
 def as_start(initial: Any, problem: Problem) -> str | LinearTransform:
     """Where the solver starts: a name, a linear transform, or what a registration network finds."""
     if isinstance(initial, (str, pathlib.Path)) and pathlib.Path(initial).suffix == NETWORK_SUFFIX:
-        initial = RegistrationPredictor.load(initial)
-    if isinstance(initial, RegistrationPredictor):
-        return initial(*(MetaTensor(side.image, affine=side.grid.affine) for side in (problem.fixed, problem.moving)))
+        initial = networks.RegistrationPredictor.load(initial)
+    if isinstance(initial, loaded("medmi.networks.registration_predictor", "RegistrationPredictor")):
+        return initial(*(Image(side.image, side.grid.affine) for side in (problem.fixed, problem.moving)))
     if isinstance(initial, str) and initial in ("auto", *STARTS):
         return initial
     if isinstance(initial, str) and not pathlib.Path(initial).suffix:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from medmi import networks
 from medmi.information.bounds import MovingAverage, moving_average_donsker_varadhan
 from medmi.information.pairs import derangements, score_pairs
-from medmi.networks.critics import StatisticsNetwork
 from medmi.registration.levels import Array
 from medmi.registration.motion import moved_along, tangent
 from medmi.registration.neural_objective import LEAST_PAIRS, Pairs, Pool, whitened_basis
@@ -130,7 +130,7 @@ def new_joint_ascent(
     # Layers draw their start from the CPU's global generator: seeded for them alone, and put back.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        critic = StatisticsNetwork(inputs, inputs, hidden).to(device)
+        critic = networks.StatisticsNetwork(inputs, inputs, hidden).to(device)
     still = np.zeros(len(basis))
     return JointAscent(
         critic,

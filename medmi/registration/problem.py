@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from monai.data import MetaTensor
 
 from medmi.grid import Grid
+from medmi.image import AnyImage
 from medmi.simulation.noise import gaussian_blur
 from medmi.spatial.pyramid import memory_order
 from medmi.validation import InputError
@@ -58,7 +58,7 @@ def _smoothed(side: Side, sigma: float) -> Side:
 
 
 def pose_problem(
-    fixed: MetaTensor, moving: MetaTensor, fixed_mask: MetaTensor | None = None, moving_mask: MetaTensor | None = None
+    fixed: AnyImage, moving: AnyImage, fixed_mask: AnyImage | None = None, moving_mask: AnyImage | None = None
 ) -> Problem:
     """Check a pair of images ``(C, *spatial)`` and make a :class:`Problem` of it.
 
@@ -77,7 +77,7 @@ def pose_problem(
     return Problem(first, second)
 
 
-def _side(image: MetaTensor, mask: MetaTensor | None, role: str) -> Side:
+def _side(image: AnyImage, mask: AnyImage | None, role: str) -> Side:
     grid = Grid.of(image)
     if min(grid.shape) < 2:
         raise InputError(
@@ -103,7 +103,7 @@ def _side(image: MetaTensor, mask: MetaTensor | None, role: str) -> Side:
     return Side(voxels, grid, inside)
 
 
-def _mask(mask: MetaTensor, grid: Grid, role: str) -> torch.Tensor:
+def _mask(mask: AnyImage, grid: Grid, role: str) -> torch.Tensor:
     own = Grid.of(mask)
     if not own.same_as(grid):
         raise InputError(

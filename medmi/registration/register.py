@@ -6,14 +6,13 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import SimpleITK as sitk
 import torch
-from monai.data import MetaTensor
 from torch import nn
 
 from medmi.grid import Grid
-from medmi.networks.registration_predictor import RegistrationPredictor
+from medmi.image import Image
 from medmi.registration.engine import Request, solve
 from medmi.registration.inputs import (
     ImageLike,
@@ -33,6 +32,12 @@ from medmi.registration.result import RegistrationResult, moved_image
 from medmi.spatial import SpatialTransform
 from medmi.spatial.resample import INTERPOLATIONS
 from medmi.validation import InputError, choose
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+    from monai.data import MetaTensor
+
+    from medmi.networks import RegistrationPredictor
 
 
 def register(
@@ -138,6 +143,11 @@ def apply(
     Raises:
         InputError: anything that cannot be read, or dimensions that differ.
     """
+    return carry(moving, transform, reference, interpolation).metatensor()
+
+
+def carry(moving: ImageLike, transform: TransformLike, reference: ImageLike, interpolation: str = "linear") -> Image:
+    """:func:`apply`, as an :class:`~medmi.image.Image`."""
     choose(interpolation, INTERPOLATIONS, "interpolation")
     image, grid = as_image(moving, "moving"), Grid.of(as_image(reference, "reference"))
     found = as_transform(transform, "transform", grid, Grid.of(image))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 
 from medmi.grid import Grid
+from medmi.image import AnyImage, Image
 from medmi.registration.confidence import Judgement, judge
 from medmi.registration.evidence import Evidence, errors_of
 from medmi.registration.levels import lower
 from medmi.spatial import LinearTransform, SpatialTransform, resample
 from medmi.validation import InputError
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,7 @@ class RegistrationResult:
     seconds: float
     overlap: float
     fixed_grid: Grid
-    _moving: MetaTensor = field(repr=False)
+    _moving: AnyImage = field(repr=False)
     _evidence: Evidence | None = field(repr=False)
 
     @property
@@ -68,6 +72,11 @@ class RegistrationResult:
     @cached_property
     def moved(self) -> MetaTensor:
         """The moving image on the fixed grid, ``(C, *fixed)`` float32, zero outside; computed when first asked for."""
+        return self.moved_image.metatensor()
+
+    @cached_property
+    def moved_image(self) -> Image:
+        """``moved`` as an :class:`~medmi.image.Image`, for those who do without MONAI; both share their voxels."""
         return moved_image(self._moving, self.transform, self.fixed_grid)
 
     @property
@@ -121,7 +130,7 @@ class RegistrationResult:
             points[:, : evidence.spatial_dims] = _slab(self.fixed_grid, first).numpy()
             slabs.append(errors_of(points - evidence.centre, evidence.pose, evidence.basis, judgement.covariance))
         voxels = np.stack(slabs).reshape(1, *self.fixed_grid.shape).astype(np.float32)
-        return MetaTensor(torch.from_numpy(voxels), affine=self.fixed_grid.affine.clone())
+        return Image(torch.from_numpy(voxels), self.fixed_grid.affine.clone()).metatensor()
 
     @cached_property
     def _judgement(self) -> Judgement | None:
@@ -144,9 +153,9 @@ def _slab(grid: Grid, first: int) -> torch.Tensor:
 
 
 def moved_image(
-    moving: MetaTensor, transform: SpatialTransform, fixed_grid: Grid, interpolation: str = "linear"
-) -> MetaTensor:
+    moving: AnyImage, transform: SpatialTransform, fixed_grid: Grid, interpolation: str = "linear"
+) -> Image:
     """Resample ``moving (C, *spatial)`` on the fixed grid; voxels that are not finite count as outside, so as 0."""
     voxels = torch.nan_to_num(moving.as_tensor().detach().float(), nan=0.0, posinf=0.0, neginf=0.0)
     out = resample(voxels, Grid.of(moving), transform, fixed_grid, interpolation)
-    return MetaTensor(out, affine=fixed_grid.affine.clone())
+    return Image(out, fixed_grid.affine.clone())

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import SimpleITK as sitk
 import torch
 from torch import nn
 
 from medmi.grid import Grid
 from medmi.validation import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 class SpatialTransform(nn.Module, ABC):
@@ -89,6 +91,8 @@ class Chain(SpatialTransform):
         ``grid`` holds the fixed points alone, so a part that needs it and is not applied first is sampled together with all
         that is applied before it.
         """
+        import SimpleITK as sitk
+
         from medmi.spatial.field import DisplacementFieldTransform  # which builds on this module
 
         parts = list(flattened(self))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import SimpleITK as sitk
 import torch
 from torch.nn import functional
 
@@ -11,6 +12,9 @@ from medmi.frames import flip_affine, flip_points
 from medmi.grid import Grid
 from medmi.spatial.base import SpatialTransform
 from medmi.validation import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 class DisplacementFieldTransform(SpatialTransform):
@@ -76,6 +80,8 @@ class DisplacementFieldTransform(SpatialTransform):
 
     def to_sitk(self, grid: Grid | None = None) -> sitk.Transform:
         """A ``sitk.DisplacementFieldTransform`` in LPS, on the same grid, sheared or not."""
+        import SimpleITK as sitk
+
         d = self.spatial_dims
         vectors = flip_points(self.displacement.cpu()).permute(*reversed(range(d)), d).contiguous()
         image = sitk.GetImageFromArray(vectors.numpy(), isVector=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import SimpleITK as sitk
 import torch
 
 from medmi.frames import flip_affine, flip_matrix, flip_points
@@ -12,18 +13,24 @@ from medmi.spatial.base import SpatialTransform, chain
 from medmi.spatial.field import DisplacementFieldTransform, ItkTransform
 from medmi.spatial.linear import LinearTransform
 
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+# Names of SimpleITK's kinds of transform.
 FAMILY_OF_KIND = {
-    sitk.sitkIdentity: "translation",
-    sitk.sitkTranslation: "translation",
-    sitk.sitkEuler: "rigid",
-    sitk.sitkVersor: "rigid",
-    sitk.sitkVersorRigid: "rigid",
-    sitk.sitkSimilarity: "similarity",
+    "sitkIdentity": "translation",
+    "sitkTranslation": "translation",
+    "sitkEuler": "rigid",
+    "sitkVersor": "rigid",
+    "sitkVersorRigid": "rigid",
+    "sitkSimilarity": "similarity",
 }
 
 
 def from_sitk(transform: sitk.Transform) -> SpatialTransform:
     """The same map in RAS: linear classes as a matrix, fields as fields, composites part by part, anything else wrapped."""
+    import SimpleITK as sitk
+
     concrete = transform.Downcast()
     if isinstance(concrete, sitk.CompositeTransform):
         count = concrete.GetNumberOfTransforms()
@@ -34,16 +41,21 @@ def from_sitk(transform: sitk.Transform) -> SpatialTransform:
 
 
 def _linear(transform: sitk.Transform) -> LinearTransform:
+    import SimpleITK as sitk
+
     d = transform.GetDimension()
     origin = np.array(transform.TransformPoint([0.0] * d))
     matrix = torch.eye(d + 1, dtype=torch.float64)
     columns = [np.array(transform.TransformPoint(row)) - origin for row in np.eye(d).tolist()]
     matrix[:-1, :-1] = torch.from_numpy(np.stack(columns, 1))
     matrix[:-1, -1] = torch.from_numpy(origin)
-    return LinearTransform(flip_matrix(matrix), FAMILY_OF_KIND.get(transform.GetTransformEnum(), "affine"))
+    families = {getattr(sitk, kind): family for kind, family in FAMILY_OF_KIND.items()}
+    return LinearTransform(flip_matrix(matrix), families.get(transform.GetTransformEnum(), "affine"))
 
 
 def _field(transform: sitk.DisplacementFieldTransform) -> DisplacementFieldTransform:
+    import SimpleITK as sitk
+
     image = transform.GetDisplacementField()
     d = image.GetDimension()
     lps = torch.eye(d + 1, dtype=torch.float64)

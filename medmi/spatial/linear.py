@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-import SimpleITK as sitk
 import torch
 
 from medmi.frames import flip_matrix
@@ -15,6 +13,9 @@ from medmi.spatial.field import DisplacementFieldTransform
 from medmi.spatial.generators import FAMILIES, generators
 from medmi.spatial.matrix_exp import matrix_exp
 from medmi.validation import InputError, choose
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 def about(centre: torch.Tensor) -> torch.Tensor:
@@ -137,23 +138,27 @@ class LinearTransform(SpatialTransform):
         return itk_linear(flip_matrix(self.matrix.cpu()), self.family)
 
 
-ITK_CLASSES: dict[tuple[str, int], Callable[[], Any]] = {
-    ("rigid", 2): sitk.Euler2DTransform,
-    ("rigid", 3): sitk.VersorRigid3DTransform,
-    ("similarity", 2): sitk.Similarity2DTransform,
-    ("similarity", 3): sitk.Similarity3DTransform,
-    ("affine", 2): lambda: sitk.AffineTransform(2),
-    ("affine", 3): lambda: sitk.AffineTransform(3),
+# SimpleITK's class and what it is made with.
+ITK_CLASSES: dict[tuple[str, int], tuple[str, tuple[int, ...]]] = {
+    ("rigid", 2): ("Euler2DTransform", ()),
+    ("rigid", 3): ("VersorRigid3DTransform", ()),
+    ("similarity", 2): ("Similarity2DTransform", ()),
+    ("similarity", 3): ("Similarity3DTransform", ()),
+    ("affine", 2): ("AffineTransform", (2,)),
+    ("affine", 3): ("AffineTransform", (3,)),
 }
 
 
 def itk_linear(lps: torch.Tensor, family: str) -> sitk.Transform:
     """The ITK transform of an LPS matrix ``(d + 1, d + 1)``."""
+    import SimpleITK as sitk
+
     spatial_dims = lps.shape[-1] - 1
     offset = lps[:-1, -1].tolist()
     if family == "translation":
         return sitk.TranslationTransform(spatial_dims, offset)
-    transform = ITK_CLASSES[family, spatial_dims]()
+    name, arguments = ITK_CLASSES[family, spatial_dims]
+    transform = getattr(sitk, name)(*arguments)
     transform.SetMatrix(lps[:-1, :-1].flatten().tolist())
     transform.SetTranslation(offset)
     return transform

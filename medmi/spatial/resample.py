@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import numpy as np
+import scipy
 import torch
-from scipy import ndimage
 from torch.nn import functional
 
 from medmi.grid import Grid, apply_affine
@@ -114,11 +114,11 @@ def _nearest_sampler(image: torch.Tensor) -> Sampler:
 
 
 def _spline_sampler(image: torch.Tensor) -> Sampler:
-    coefficients = [ndimage.spline_filter(channel.cpu().numpy(), order=3, mode="mirror") for channel in image]
+    coefficients = [scipy.ndimage.spline_filter(channel.cpu().numpy(), order=3, mode="mirror") for channel in image]
 
     def sample(index: torch.Tensor, grid: Grid) -> torch.Tensor:
         at = index.T.cpu().numpy()
-        values = [ndimage.map_coordinates(c, at, order=3, mode="mirror", prefilter=False) for c in coefficients]
+        values = [scipy.ndimage.map_coordinates(c, at, order=3, mode="mirror", prefilter=False) for c in coefficients]
         return torch.from_numpy(np.stack(values)).to(image)
 
     return sample

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pathlib
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import SimpleITK as sitk
 import torch
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform
 from monai.utils import ImageMetaKey, TransformBackends
 
 from medmi.grid import Grid
+from medmi.image import Image
 from medmi.registration import RegistrationResult, register
 from medmi.registration.inputs import ImageLike, TransformLike, as_image
 from medmi.spatial import LinearTransform, SpatialTransform
@@ -21,6 +21,9 @@ from medmi.spatial.resample import INTERPOLATIONS
 from medmi.transforms.record import brought_back, carried, recorded
 from medmi.transforms.stored import to_tensor, to_transform
 from medmi.validation import InputError, choose
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 __all__ = ["ApplyTransform", "Register", "RegistrationFailedError"]
 
@@ -99,7 +102,7 @@ class Register(InvertibleTransform):
             InputError: an image, mask or option cannot be used.
             RegistrationFailedError: the registration failed and ``on_failure`` is ``raise``.
         """
-        reference, image = as_image(fixed, "fixed"), as_image(moving, "moving")
+        reference, image = _metatensor(fixed, "fixed"), _metatensor(moving, "moving")
         found = self._found(*map(_on_cpu, (reference, image, fixed_mask, moving_mask)))
         transform = found.transform
         if found.failed:
@@ -144,6 +147,11 @@ def identity_with_warning(result: RegistrationResult, moving: MetaTensor) -> Spa
     return LinearTransform(torch.eye(moving.ndim, dtype=torch.float64), "translation")
 
 
+def _metatensor(image: ImageLike, role: str) -> MetaTensor:
+    found = as_image(image, role)
+    return found.metatensor() if isinstance(found, Image) else found
+
+
 def _told(result: RegistrationResult, moving: MetaTensor) -> str:
     name = moving.meta.get(ImageMetaKey.FILENAME_OR_OBJ)
     return f"{result.status} ({name})" if name else result.status
@@ -182,7 +190,7 @@ class ApplyTransform(InvertibleTransform):
         Raises:
             InputError: anything that cannot be read, or dimensions that differ.
         """
-        moving, fixed = as_image(image, "image"), as_image(reference, "reference")
+        moving, fixed = _metatensor(image, "image"), _metatensor(reference, "reference")
         found = to_transform(transform, "transform", Grid.of(fixed), Grid.of(moving))
         sizes = {"image": moving.ndim - 1, "transform": found.spatial_dims, "reference": fixed.ndim - 1}
         if len(set(sizes.values())) > 1:

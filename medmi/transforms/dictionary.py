@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import SimpleITK as sitk
 import torch
 from monai.config import KeysCollection
 from monai.transforms import InvertibleTransform, MapTransform
@@ -16,6 +15,9 @@ from medmi.registration.inputs import TransformLike
 from medmi.spatial import SpatialTransform
 from medmi.transforms.array import ApplyTransform, Register
 from medmi.validation import InputError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 __all__ = [
     "ApplyTransformD",
