@@ -6,8 +6,8 @@ into ``medmi/registration/calibration.py`` and the plot into ``docs/reliability.
 
 A run is *right* when its mean error over the foreground (Otsu) of the fixed image is under 2 mm, or under twice the geometric mean of
 its spacing. Where the patient moved between the two scans, a run whose error is over the limit by no more than that is *undecided*: it is
-left out of the fit, and all is printed both with and without such runs. Patients are split in two halves: coefficients come from one, all
-that is printed from the other.
+left out of the fit, and all is printed both with and without such runs. Patients are split in two halves: coefficients come from one, what
+is printed from the other; and once from both halves, each judged by coefficients fitted to the other.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ SIGNS = {
     "fine_fall": 1,
     "relative_fall": 1,
     "lead": 1,
+    "view": 1,
     "held": 1,
     "search": -1,
     "restart": -1,
@@ -167,6 +168,17 @@ def report(rows: list[Row], confidence: Array, expected: Array) -> None:
     )
 
 
+def report_crossed(halves: list[list[Row]]) -> None:
+    """Print the same over both halves of the patients, each judged by the coefficients that the other gives."""
+    readings = [fit(decided(half)) for half in reversed(halves)]
+    for title, choose in (("both halves, each by the other's", list), ("both, without the undecided", decided)):
+        chosen = [choose(half) for half in halves]
+        confidence = [confidences(half, own[0]) for half, own in zip(chosen, readings)]
+        expected = [expected_errors(half, own[1]) for half, own in zip(chosen, readings)]
+        print(f"\n{title}: ", end="")
+        report([row for half in chosen for row in half], np.concatenate(confidence), np.concatenate(expected))
+
+
 def report_parts(rows: list[Row], confidence: Array, expected: Array) -> None:
     """Print the reliability table, and how the confidence does on every kind of case."""
     truth, errors = right(rows), np.array([row["error"] for row in rows])
@@ -263,8 +275,8 @@ def main() -> None:
     rows = [json.loads(line) for line in options.rows.read_text().splitlines()]
     patients = sorted({row["patient"] for row in rows})
     calibrating, natural = set(patients[::2]), [row for row in rows if row["kind"] == "natural"]
-    fitted = decided([row for row in natural if row["patient"] in calibrating])
-    readings = fit(fitted) if options.write else (CONFIDENCE, ERROR)
+    fitted = [row for row in natural if row["patient"] in calibrating]
+    readings = fit(decided(fitted)) if options.write else (CONFIDENCE, ERROR)
     tested = [row for row in natural if row["patient"] not in calibrating]
     made = [row for row in rows if row["kind"] == "made" and row["patient"] not in calibrating]
     print(f"{datetime.date.today()}  {platform.machine()} {platform.system()}, Python {platform.python_version()}")
@@ -273,6 +285,7 @@ def main() -> None:
     for title, chosen in (("all runs", tested), ("without the undecided", decided(tested))):
         print(f"\n{title}: ", end="")
         report(chosen, confidences(chosen, readings[0]), expected_errors(chosen, readings[1]))
+    report_crossed([fitted, tested])
     tested = decided(tested)
     confidence, expected = confidences(tested, readings[0]), expected_errors(tested, readings[1])
     report_parts(tested, confidence, expected)

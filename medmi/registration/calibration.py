@@ -17,30 +17,31 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -4.6749,
+    -3.6507,
     MappingProxyType(
         {
-            "spread": -0.8731,
-            "middle_fall": 1.2453,
-            "fine_fall": 0.995,
-            "relative_fall": 0.0437,
-            "lead": 0.3189,
-            "search": -0.3386,
-            "restart": -0.4727,
+            "spread": -0.9384,
+            "middle_fall": 0.938,
+            "fine_fall": 0.8236,
+            "relative_fall": 0.1489,
+            "lead": 0.3567,
+            "view": 0.4093,
+            "search": -0.2877,
+            "restart": -0.5212,
         }
     ),
 )
 ERROR = Reading(
-    0.5426,
+    0.5558,
     MappingProxyType(
         {
-            "spread": 0.1641,
-            "fine_fall": -0.3587,
-            "relative_fall": -0.4267,
-            "lead": -0.0821,
-            "held": -0.0173,
-            "search": 0.0403,
-            "restart": 0.7988,
+            "spread": 0.1414,
+            "fine_fall": -0.3398,
+            "relative_fall": -0.4256,
+            "lead": -0.0955,
+            "held": -0.0083,
+            "search": 0.0393,
+            "restart": 0.8263,
         }
     ),
 )

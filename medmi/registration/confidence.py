@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit, log_ndtr, logit
 
 from medmi.registration.calibration import CONFIDENCE, ERROR, Reading
-from medmi.registration.evidence import Evidence, distances, errors_of
+from medmi.registration.evidence import Evidence, distances, errors_of, share_in_view
 from medmi.registration.initialise import distinct
 from medmi.registration.landscape import (
     Surroundings,
@@ -88,6 +88,7 @@ def judge(evidence: Evidence) -> Judgement:
         **_falls(evidence, middle, fine),
         **_distances(evidence, found, ends),
         "lead": _lead(rivals),
+        "view": _ratio(share_in_view(evidence), 1.0),
         "held": float(np.clip(held_share(fine_points, evidence.pose, evidence.spatial_dims), 0, 1)),
     }
     error = evidence.limit_mm * error_ratio_of(measurements)

@@ -66,12 +66,12 @@ def solve(problem: Problem, request: Request) -> Solution:
 
 
 def _freed(run: Run, summit: Summit) -> Summit:
-    """The first and the better half of the coarsest level's poses after some steps that change sizes too, in families that can."""
+    """The first and the best third of the coarsest level's poses after some steps that change sizes too, in families that can."""
     stage, family = run.stages[0], FREED.get(run.request.family)
     if family is None:
         return summit
     basis, first_step = run.basis_of(family), stage.first_step * stage.spacing / 2
-    better = summit.scores.ranked[: max(1, len(summit.poses) // 2)]
+    better = summit.scores.ranked[: max(1, len(summit.poses) // 3)]
     poses = summit.poses[[0, *(k for k in better if k)]]
     climbers, rested = ascend(summit.objective, poses, basis, FREED_STEPS, first_step, run.record(0))
     return replace(summit, poses=climbers.poses, scores=climbers.scores, rested=rested)
@@ -168,8 +168,9 @@ def _search(run: Run, given: Array) -> Array:
         run.objective_of(run.sampled_term(0), 0, run.drawn(0, run.enough(count)))
         for count in (plan.search_points // 4, plan.search_points)
     )
-    # The given pose is the first; a quarter of the points tells which quarter of the poses is worth all of them.
-    order = np.argsort(-few(poses, gradient=False).merit, kind="stable")[: max(stage.poses, len(poses) // 4)]
+    # The given pose is the first; a quarter of the points tells which poses are worth all of them.
+    worth = max(stage.poses, min(len(poses) // 4, plan.rotations // 2))
+    order = np.argsort(-few(poses, gradient=False).merit, kind="stable")[:worth]
     poses = np.concatenate([poses[:1], poses[order[order != 0]]])
     merits = many(poses, gradient=False).merit
     kept = distinct(poses, merits, marks(many.points), stage.poses, 2 * stage.spacing)

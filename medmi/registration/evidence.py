@@ -90,6 +90,20 @@ def distances(poses: Array, other: Array, points: Array) -> Array:
     return np.linalg.norm(apart, axis=-1).mean(1)
 
 
+def share_in_view(evidence: Evidence) -> float:
+    """The share, 0 to 1, of the foreground that lies in the other image's field at the pose, of the image that has less of it there."""
+    fixed, moving = evidence.levels[-1]
+    there = images_of(evidence.pose[None], evidence.foreground)[0]
+    back = images_of(np.linalg.inv(evidence.pose)[None], foreground_points(moving))[0] + evidence.centre
+    return min(_inside(there, moving), _inside(back, fixed))
+
+
+def _inside(points: Array, volume: Volume) -> float:
+    """The share of world points ``(N, 3)`` in the volume's voxels."""
+    index = images_of(np.linalg.inv(volume.to_world)[None], points)[0]
+    return float(((index >= -0.5) & (index <= np.array(volume.voxels.shape[1:]) - 0.5)).all(1).mean())
+
+
 def derivatives_of(points: Array, pose: Array, basis: Array) -> Array:
     """Derivatives ``(N, t, 3)`` in mm a unit of where ``pose exp(sum_i s_i G_i)`` sends centred points ``(N, 3)``, at s = 0."""
     motion = np.concatenate([pose[None], pose @ basis])

@@ -14,6 +14,7 @@ from medmi.registration.evidence import (
     foreground_points,
     images_of,
     otsu_threshold,
+    share_in_view,
 )
 from medmi.registration.levels import Volume, lift
 from medmi.registration.motion import moved_along
@@ -111,3 +112,36 @@ def test_distances_are_the_mean_over_the_points():
 def test_the_limit_is_two_mm_or_two_voxels(spacing, limit):
     evidence = Evidence([], np.zeros(3), np.eye(4), np.zeros((6, 4, 4)), (1.0,), 3, spacing, 0)
     assert evidence.limit_mm == limit
+
+
+def seen_by_counting(evidence: Evidence) -> float:
+    """The share in view, by SimpleITK's point to index, of every point on its own."""
+    fixed, moving = evidence.levels[-1]
+
+    def inside(points: np.ndarray, other: Volume) -> float:
+        image = sitk.Image(other.voxels.shape[1:], sitk.sitkUInt8)
+        spacing = np.linalg.norm(other.to_world[:3, :3], axis=0)
+        image.SetSpacing(spacing.tolist())
+        image.SetDirection((other.to_world[:3, :3] / spacing).ravel().tolist())
+        image.SetOrigin(other.to_world[:3, 3].tolist())
+        found = [image.TransformPhysicalPointToIndex(p.tolist()) for p in points]
+        size = image.GetSize()
+        return float(np.mean([all(0 <= i < n for i, n in zip(index, size)) for index in found]))
+
+    ahead = np.array([evidence.pose @ [*p, 1] for p in evidence.foreground])[:, :3]
+    back = np.array([np.linalg.solve(evidence.pose, [*p, 1]) for p in foreground_points(moving)])[:, :3]
+    return min(inside(ahead, moving), inside(back + evidence.centre, fixed))
+
+
+@pytest.mark.parametrize(
+    ("away", "low", "high"), [(0.0, 0.9, 1.0), (6.0, 0.1, 0.8), (9.0, 0.01, 0.5), (500.0, 0.0, 0.0)]
+)
+def test_the_share_in_view_is_that_of_counted_points(away, low, high):
+    fixed, moving = (volume(two_tissues(shape)[None]) for shape in ((19, 23, 29), (27, 21, 17)))
+    centre = fixed.to_world[:3] @ [9, 11, 14, 1]
+    pose, basis = pose_and_basis("rigid", 3)
+    pose[:3, 3] += moving.to_world[:3] @ [13, 10, 8, 1] + away
+    evidence = Evidence([(fixed, moving)], centre, pose, basis, (1.0,), 3, 2.0, 0)
+    share = share_in_view(evidence)
+    assert share == pytest.approx(seen_by_counting(evidence), abs=1e-12)
+    assert low <= share <= high
