@@ -197,7 +197,7 @@ def test_a_reading_is_a_linear_predictor():
 
 
 def test_no_measurement_speaks_against_its_meaning():
-    for_right = {"middle_fall", "fine_fall", "relative_fall", "lead", "held"}
+    for_right = {"middle_fall", "fine_fall", "relative_fall", "lead", "held", "view"}
     for name, weight in CONFIDENCE.weights.items():
         assert (weight > 0) == (name in for_right), name
     for name, weight in ERROR.weights.items():
