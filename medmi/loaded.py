@@ -7,9 +7,9 @@ from typing import Any
 
 
 def loaded(module: str, name: str) -> Any:
-    """The class of that name, for ``isinstance`` or ``except``; where nobody has imported its module, which fits nothing.
+    """The class of that name, for ``isinstance`` or ``except``; where nobody has imported its module yet, what fits nothing.
 
     >>> isinstance(1.5, loaded("builtins", "float")), isinstance(1.5, loaded("never_imported", "float"))
     (True, False)
     """
-    return getattr(sys.modules[module], name) if module in sys.modules else ()
+    return getattr(sys.modules.get(module), name, ())

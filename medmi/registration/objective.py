@@ -29,7 +29,7 @@ Array = np.ndarray
 # Points of all poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
 BATCH = 65536
 # Fewer points of all poses are not shared out: to wake a thread takes as long.
-LEAST = 16384
+LEAST = 6144
 # Share of the robust range under which values are background.
 BACKGROUND = 0.35
 
