@@ -113,8 +113,12 @@ def _scale_and_square(a: torch.Tensor, squarings: torch.Tensor) -> torch.Tensor:
     fewest, most = (int(end) for end in squarings.aminmax())
     x = _polynomial(a * torch.exp2(-squarings.to(a.dtype))[:, None, None] if most else a)
     for step in range(most):
-        squared = torch.bmm(x, x)
-        x = squared if step < fewest else torch.where((squarings > step)[:, None, None], squared, x)
+        if step < fewest:
+            x = torch.bmm(x, x)
+            continue
+        left = torch.nonzero(squarings > step).squeeze(-1)
+        some = x.index_select(0, left)
+        x.index_copy_(0, left, torch.bmm(some, some))
     return x
 
 
@@ -126,9 +130,10 @@ def _polynomial(a: torch.Tensor) -> torch.Tensor:
     # Broadcast sums, not one matrix product: at this size a product would wait for threads.
     rows = first * a
     for coefficients, power in zip(others, (second, third, fourth)):
-        rows = torch.addcmul(rows, coefficients, power)
-    *rest, total = rows.unbind()
+        rows.addcmul_(coefficients, power)
+    last, *rest, total = rows.unbind()
     for row in reversed(rest):
-        total = torch.baddbmm(row, total, fourth)
+        total = row.baddbmm_(total, fourth)
+    total = torch.baddbmm(last, total, fourth)  # of its own memory: the rows' is four times as much
     total.diagonal(dim1=-2, dim2=-1).add_(1)
     return total

@@ -199,3 +199,10 @@ def test_other_types_are_refused(dtype):
 def test_direction_of_another_size_is_refused():
     with pytest.raises(InputError, match=r"frechet_derivative: direction has shape \(2, 2\)"):
         frechet_derivative(torch.zeros(3, 3), torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 20.0])
+def test_the_result_holds_no_more_memory_than_it_needs(size):
+    a = torch.randn(50, 4, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * size
+    found = matrix_exp(a)
+    assert found.untyped_storage().nbytes() == found.numel() * found.element_size()
