@@ -123,7 +123,7 @@ def gdcm_pixels(dataset: Dataset, path: pathlib.Path, syntax: UID) -> np.ndarray
         raise InputError(f"{path}: is compressed as {syntax.name}, for which no decoder is installed; {PLUGINS}")
     import SimpleITK as sitk
 
-    from medmi.io.itk import quiet
+    from medmi.io.itk import quiet_itk
 
-    with quiet():
+    with quiet_itk():
         return sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))

@@ -92,7 +92,7 @@ def to_sitk(image: AnyImage) -> sitk.Image:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet_itk() -> Iterator[None]:
     """Without ITK's warnings on stderr: what is wrong with a file is said by the error that refuses it."""
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)

@@ -20,7 +20,7 @@ import torch
 from medmi.frames import flip
 from medmi.image import Image, to_float32
 from medmi.io.files import MOST_DEFLATED, PathLike, existing_file, one_line
-from medmi.io.itk import image_of, quiet
+from medmi.io.itk import image_of, quiet_itk
 from medmi.io.volumes import choose_volume
 from medmi.validation import InputError
 
@@ -81,7 +81,7 @@ def read_with_itk(
     file: pathlib.Path, volume: int | None, what: str, data: pathlib.Path | None, sequence: bool = False
 ) -> Image:
     """Any file SimpleITK reads, one volume of it, once its announced size has been found plausible."""
-    with one_line(file, what), quiet():
+    with one_line(file, what), quiet_itk():
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(file))
         reader.ReadImageInformation()

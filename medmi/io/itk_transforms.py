@@ -14,7 +14,7 @@ import sys
 import numpy as np
 import SimpleITK as sitk
 
-from medmi.io.itk import quiet
+from medmi.io.itk import quiet_itk
 from medmi.io.matrix_files import UNFINISHED, Grids
 from medmi.spatial import Chain, ItkTransform, SpatialTransform, from_sitk
 from medmi.validation import InputError
@@ -87,7 +87,7 @@ def read_itk_binary(file: pathlib.Path, grids: Grids) -> SpatialTransform:
 
 def itk_transform(file: pathlib.Path) -> SpatialTransform:
     """What SimpleITK reads, once its parameters are found finite."""
-    with quiet():
+    with quiet_itk():
         transform = from_sitk(sitk.ReadTransform(str(file)))
     for part in transform if isinstance(transform, Chain) else [transform]:
         if isinstance(part, ItkTransform) and not np.isfinite(part.transform.GetParameters()).all():
