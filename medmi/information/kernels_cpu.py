@@ -14,62 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from medmi.spatial.compiled import compiled
+from medmi.native import loops
 
+# By the images' precision: loops that add 1, g, f and f g of every pair to the row of a table ``(cells^2, 4)`` that is its joint cell, and
+# that read ``table[cell, 0] + g table[cell, 1]`` of every pair, or zero where clipped x lies beyond the bins.
+ADD_MOMENTS = {torch.float32: loops.add_moments_float, torch.float64: loops.add_moments_double}
+READ_SLOPES = {torch.float32: loops.read_slopes_float, torch.float64: loops.read_slopes_double}
 PARTS = 4
 FEW = 1 << 16
 """Voxels under which a second thread costs more than it saves."""
-
-
-@compiled
-def add_moments(x, y, axes, cells, table):
-    """Add 1, g, f and f g of every pair to the row of ``table (cells^2, 4)`` that is its joint cell.
-
-    Args:
-        x: values ``(n,)``; y likewise.
-        axes: low and scale of x, then of y, ``(4,)`` in the precision of x.
-        cells: along one axis.
-        table: float64.
-    """
-    zero, last, top = x.dtype.type(0), x.dtype.type(cells), np.uint32(cells - 1)
-    low_x, scale_x, low_y, scale_y = axes[0], axes[1], axes[2], axes[3]
-    for n in range(x.shape[0]):
-        u = min(max((x[n] - low_x) * scale_x, zero), last)
-        v = min(max((y[n] - low_y) * scale_y, zero), last)
-        i = min(np.uint32(u), top)
-        j = min(np.uint32(v), top)
-        f = u - x.dtype.type(i)
-        g = v - x.dtype.type(j)
-        cell = i * np.uint32(cells) + j
-        table[cell, 0] += 1.0
-        table[cell, 1] += g
-        table[cell, 2] += f
-        table[cell, 3] += f * g
-
-
-@compiled
-def read_slopes(x, y, axes, cells, clipped, table, out):
-    """Gradient by x of every pair: ``table[cell, 0] + g table[cell, 1]``, zero where clipped x lies beyond the bins.
-
-    Args:
-        x: values ``(n,)`` of the image the gradient is of; y: of the other.
-        axes: as for :func:`add_moments`.
-        cells: along one axis.
-        clipped: whether values beyond the bins have no gradient.
-        table: ``(cells of x, cells of y, 2)`` in the precision of x.
-        out: ``(n,)``.
-    """
-    zero, last, top = x.dtype.type(0), x.dtype.type(cells), np.uint32(cells - 1)
-    low_x, scale_x, low_y, scale_y = axes[0], axes[1], axes[2], axes[3]
-    for n in range(x.shape[0]):
-        place = (x[n] - low_x) * scale_x
-        u = min(max(place, zero), last)
-        v = min(max((y[n] - low_y) * scale_y, zero), last)
-        i = min(np.uint32(u), top)
-        j = min(np.uint32(v), top)
-        g = v - x.dtype.type(j)
-        slope = table[i, j, 0] + g * table[i, j, 1]
-        out[n] = zero if clipped and place != u else slope
 
 
 def moments(x: torch.Tensor, y: torch.Tensor, axes: torch.Tensor, cells: int) -> torch.Tensor:
@@ -77,10 +30,10 @@ def moments(x: torch.Tensor, y: torch.Tensor, axes: torch.Tensor, cells: int) ->
     float64.
     """
     tables = np.zeros((x.shape[0], PARTS, cells * cells, 4))
-    first, second, sides = (part.detach().numpy() for part in (x, y, axes.to(x.dtype)))
+    first, second, sides = (part.detach().contiguous().numpy() for part in (x, y, axes.to(x.dtype)))
+    add = ADD_MOMENTS[x.dtype]
     _run(
-        lambda row, part, span: add_moments(first[row, span], second[row, span], sides[row], cells, tables[row, part]),
-        *x.shape,
+        lambda row, part, span: add(first[row, span], second[row, span], sides[row], cells, tables[row, part]), *x.shape
     )
     summed = torch.from_numpy(tables.sum(1))  # numpy sums a leading axis in order
     return summed.permute(2, 0, 1).reshape(2, 2, x.shape[0], cells, cells)
@@ -90,12 +43,13 @@ def gradient(x: torch.Tensor, y: torch.Tensor, axes: torch.Tensor, clipped: bool
     """Gradient by x, ``(R, N)``, from ``tables (R, cells of x, cells of y, 2)``: the slope at g = 0 and its change
     with g.
     """
-    out = torch.empty_like(x)
-    first, second, sides = (part.detach().numpy() for part in (x, y, axes.to(x.dtype)))
-    read, written, cells = tables.to(x.dtype).contiguous().numpy(), out.numpy(), tables.shape[1]
+    out = torch.empty(x.shape, dtype=x.dtype)
+    first, second, sides = (part.detach().contiguous().numpy() for part in (x, y, axes.to(x.dtype)))
+    table, written, cells = tables.to(x.dtype).contiguous().numpy(), out.numpy(), tables.shape[1]
+    read = READ_SLOPES[x.dtype]
     _run(
-        lambda row, part, span: read_slopes(
-            first[row, span], second[row, span], sides[row], cells, clipped, read[row], written[row, span]
+        lambda row, part, span: read(
+            first[row, span], second[row, span], sides[row], cells, clipped, table[row], written[row, span]
         ),
         *x.shape,
     )

@@ -66,7 +66,7 @@ def ascend(
     Returns:
         The climbers at their best poses, and whether all came to rest.
     """
-    climbers = _start(objective, poses, basis, first_step)
+    climbers = _start(objective, np.ascontiguousarray(poses), basis, first_step)
     for evaluations in range(1, steps):
         if leaders is not None and evaluations in TRIALS:
             _give_up(climbers, leaders if evaluations == TRIALS[-1] else max(leaders, len(poses) // 2))
@@ -89,8 +89,7 @@ def _start(objective: Climbable, poses: Array, basis: Array, first_step: float) 
     scores, (count, size) = objective(poses), (len(poses), len(basis))
     slopes, inverses = np.empty((count, size)), np.empty((count, size, size))
     quasi_newton_cpu.slopes(scores.gradient, poses, basis, slopes)
-    for inverse, slope in zip(inverses, slopes):
-        quasi_newton_cpu.set_back(inverse, slope, first_step)
+    quasi_newton_cpu.set_back(inverses, slopes, first_step)
     moved = np.full(count, first_step)
     return Climbers(poses.copy(), scores, inverses, np.ones(count), moved, np.zeros(count, bool))
 

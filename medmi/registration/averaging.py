@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medmi.native import loops
 from medmi.registration.ascent import Climbable
-from medmi.registration.motion import advance, moved_along, tangent
+from medmi.registration.motion import moved_along, tangent
 from medmi.registration.objective import Scores
-from medmi.registration.quasi_newton_cpu import slopes
-from medmi.spatial.compiled import compiled
 
 Array = np.ndarray
 # Gain of step k: (1 + k / SETTLING) ** -DECAY. A power from 1/2 to 1 is what averaging asks for.
@@ -78,35 +77,15 @@ def refine(
     offsets, visited, done, rested = within(steps, size, radius, rng), np.empty((steps, size)), 0, False
     at, poses = np.zeros(size), np.empty((2, 4, 4))
     while done < steps and not rested:
-        _place(origin, at, offsets[done], basis, poses)
+        loops.place_pair(origin, at, offsets[done], basis, poses)
         scores = pool[done % len(pool)](poses)
-        _climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
+        loops.climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
         visited[done], done = at, done + 1
         rested = _rested(visited[:done], radius)
         if on_step is not None:
             on_step(scores)
     mean = visited[int(done * BURN_IN) : done].mean(0)
     return Averaged(moved_along(origin[None], mean[None], basis)[0], inverse, rested)
-
-
-@compiled
-def _place(origin: Array, at: Array, offset: Array, basis: Array, poses: Array) -> None:
-    """Two poses on opposite sides of where the steps have led."""
-    advance(origin, at + offset, basis, poses[0])
-    advance(origin, at - offset, basis, poses[1])
-
-
-@compiled
-def _climb(gradients: Array, poses: Array, basis: Array, inverse: Array, radius: float, gain: float, at: Array) -> None:
-    """Move by the mean of both gradients, as far as they are finite, through the inverse Hessian."""
-    slope = np.empty((2, len(at)))
-    slopes(gradients, poses, basis, slope)
-    step = np.zeros(len(at))
-    for t in range(len(at)):
-        for row in slope:
-            step += inverse[:, t] * (row[t] / 2 if np.isfinite(row[t]) else 0.0)
-    length = np.sqrt((step * step).sum())
-    at += step * (gain * min(1.0, radius / max(length, TINY)))
 
 
 def _rested(visited: Array, radius: float) -> bool:

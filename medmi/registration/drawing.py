@@ -74,7 +74,7 @@ def draw_sets(
     # Every stretch gives each set at most three points more than its part.
     voxels, numbers = np.empty((2, sets, round(count * share) + 3 * stretches), np.uint32)
     counts = np.empty(sets, np.int64)
-    drawing_cpu.pick(cumulative, rows, sets * count, np.uint32(stream), voxels, numbers, counts)
+    drawing_cpu.pick(cumulative, rows, sets * count, stream, voxels, numbers, counts)
     if not counts.all():
         return draw_sets(volume, cumulative, size, stream, everywhere(volume), threads)
 
@@ -82,7 +82,7 @@ def draw_sets(
         index = np.empty((3, counts[k]), np.float32)
         values = np.empty((len(volume.voxels), counts[k]), np.float32)
         some = voxels[k, : counts[k]], numbers[k, : counts[k]]
-        drawing_cpu.scatter(*some, np.uint32(stream), volume.voxels.shape[1:], index)
+        drawing_cpu.scatter(*some, stream, volume.voxels.shape[1:], index)
         drawing_cpu.interpolate(volume.voxels, index, values)
         return Drawn(index, values, volume.to_world, share)
 

@@ -114,9 +114,10 @@ def make_objective(
     """The objective of a term on drawn points; ``volumes`` are the fixed and the moving one of the level."""
     fixed, moving = volumes
     scale = ((bins - 1) / (fixed.high - fixed.low)).astype(np.float32)
+    values = np.ascontiguousarray(drawn.values, np.float32)
     samples = Samples(
-        fixed=drawn.values,
-        positions=np.clip((drawn.values - fixed.low[:, None]) * scale[:, None], 0, np.float32(bins - 1)),
+        fixed=values,
+        positions=np.clip((values - fixed.low[:, None]) * scale[:, None], 0, np.float32(bins - 1)),
         low=moving.low,
         scale=((bins - 1) / (moving.high - moving.low)).astype(np.float32),
         bins=bins,

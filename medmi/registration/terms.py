@@ -64,57 +64,18 @@ class Term:
     rim: bool = False
 
 
-def mutual_information_of(tables: Array) -> tuple[Array, Array]:
-    """MI in nat of joint probabilities ``(..., bins, bins)`` and its derivative by each entry, up to a constant.
-
-    >>> value, _ = mutual_information_of(np.eye(2) / 2)
-    >>> round(float(value), 6)
-    0.693147
-    """
-    bins = tables.shape[-2:]
-    # NumPy takes many logarithms at once.
-    values, logs = np.empty(tables.shape[:-2]), np.log(np.maximum(tables, TINY))
-    histogram_cpu.mutual_information(tables.reshape(-1, *bins), logs.reshape(-1, *bins), values.reshape(-1))
-    return values, logs
-
-
-def normalized_mutual_information_of(tables: Array) -> tuple[Array, Array]:
-    """NMI = (H(x) + H(y)) / H(x, y), from 1 to 2, and its derivative by each entry, up to a constant."""
-    rows, columns = tables.sum(-1, keepdims=True), tables.sum(-2, keepdims=True)
-    logs = [np.log(np.maximum(t, TINY)) for t in (rows, columns, tables)]
-    h_rows, h_columns, joint = (
-        -(t * log).sum((-1, -2), keepdims=True) for t, log in zip((rows, columns, tables), logs)
-    )
-    joint = np.maximum(joint, TINY)
-    value = (h_rows + h_columns) / joint
-    return value[..., 0, 0], (value * logs[2] - logs[0] - logs[1]) / joint
-
-
 TINY, ROUNDING = histogram_cpu.TINY, 1e-12
 # Share of the values' variance under which a difference tells no more: equal images tell 2.3 nat a point, about as much as a joint
 # histogram can hold, and not without end, or a perfect fit of a small part would beat a fair one of all.
 ALIKE = 1e-2
 
 
-def histogram_evaluation(of_tables: Callable[[Array], tuple[Array, Array]]) -> Evaluation:
-    """The evaluation of a function of the joint histogram over the overlap, summed over channels."""
+def histogram_evaluation(normalised: bool) -> Evaluation:
+    """The evaluation of mutual information, normalised or not, of the joint histogram over the overlap, summed over channels."""
 
     def evaluate(kept: Kept, samples: Samples, derivative: bool) -> Evaluated:
-        channels, poses, _ = kept.values.shape
-        tables = np.empty((channels, poses, samples.bins, samples.bins))
-        points = kept.values, kept.weights, kept.places
         windows = samples.positions, samples.low, samples.scale
-        histogram_cpu.histogram(*points, kept.counts[0], *windows, tables)
-        mass = np.maximum(tables[0].sum((-1, -2)), TINY)[:, None, None]
-        tables /= mass
-        value, slope = of_tables(tables)
-        if not derivative:
-            return value.sum(0), None, None
-        by_value, by_weight = np.empty_like(kept.values), np.empty_like(kept.weights)
-        # Of tables that sum to one: what all points have in common is none of a single one's.
-        slopes = ((slope - (tables * slope).sum((-1, -2), keepdims=True)) / mass).astype(np.float32)
-        histogram_cpu.look_up(*points, kept.edges, kept.counts, *windows, slopes, by_value, by_weight)
-        return value.sum(0), by_value, by_weight
+        return histogram_cpu.inform_points(kept, windows, samples.bins, normalised, derivative)
 
     return evaluate
 
@@ -200,14 +161,14 @@ def explained(values: Array, samples: Samples) -> Array:
 
 TERMS: dict[str, Term] = {
     "mi": Term(
-        histogram_evaluation(mutual_information_of),
+        histogram_evaluation(normalised=False),
         terms_torch.mutual_information,
         lambda samples: 0.0,
         informed,
         rim=True,
     ),
     "nmi": Term(
-        histogram_evaluation(normalized_mutual_information_of),
+        histogram_evaluation(normalised=True),
         terms_torch.normalized_mutual_information,
         lambda samples: float(len(samples.fixed)),
         above_one,

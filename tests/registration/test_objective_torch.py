@@ -29,9 +29,9 @@ def assert_same(twin: Objective, device: str, poses: np.ndarray) -> None:
     for name in FIELDS:
         found, wanted = getattr(ours, name), getattr(theirs, name)
         assert found.dtype == np.float64 and found.shape == wanted.shape
-        # Float32 coordinates that are rounded in another order.
-        scale = np.abs(wanted).max(tuple(range(1, wanted.ndim)), keepdims=True) if wanted.ndim > 1 else np.abs(wanted)
-        assert (np.abs(found - wanted) <= 5e-5 * scale + 1e-6).all(), (name, np.abs(found - wanted).max(), scale)
+        # Float32 coordinates that are rounded in another order; where a gradient's terms cancel, their rounding does not.
+        scale, share = (np.abs(wanted).max(), 2e-5) if wanted.ndim > 1 else (np.abs(wanted), 5e-5)
+        assert (np.abs(found - wanted) <= share * scale + 1e-6).all(), (name, np.abs(found - wanted).max(), scale)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,4 +1,4 @@
-"""The compiled resampling against the walk through torch, which keeps gradients, and SciPy; and how loops are compiled."""
+"""The compiled resampling against the walk through torch, which keeps gradients, and SciPy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from scipy.ndimage import map_coordinates
 
 from medmi.grid import Grid
 from medmi.spatial import LinearTransform, resample
-from medmi.spatial import compiled as compiled_module
 from medmi.spatial.kernels_cpu import resample_through_matrix
 from tests.contracts.transforms import linear
 from tests.oracles.grids import oblique_grid
@@ -70,13 +69,3 @@ def test_gradients_of_the_transform_are_not_asked_here():
     matrix = linear("rigid", 2).matrix.clone().requires_grad_()
     with torch.no_grad():
         assert not resample(image, moving, LinearTransform(matrix), fixed).requires_grad
-
-
-def test_compiled_works_where_no_cache_can_be_written(monkeypatch):
-    def refuse(*args, cache=False, **options):
-        if cache:
-            raise RuntimeError("cannot cache function: no locator available")
-        return args[0]
-
-    monkeypatch.setattr(compiled_module.numba, "njit", refuse)
-    assert compiled_module.compiled(abs) is abs

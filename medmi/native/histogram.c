@@ -1,0 +1,206 @@
+/* The joint histogram of kept points and how a function of it changes with each: see medmi/registration/histogram_cpu.py. */
+
+#include <string.h>
+
+#include "loops.h"
+
+/* Probabilities under this are none. */
+#define TINY 1e-12
+
+/* Where a block of points falls: the entry of the table behind each, as rows of `bins`, and the fractions on from there. */
+typedef struct {
+    uint32_t cell[BLOCK];
+    float f[BLOCK], g[BLOCK], position[BLOCK];
+} Binned;
+
+/* A window's place and width: (value - low) * scale is the moving bin position. */
+typedef struct {
+    float low, scale;
+    int32_t bins;
+} Window;
+
+INLINE void bin(const float *values, const uint32_t *places, const float *positions, Window window, int count, Binned *out) {
+    const int32_t last = window.bins - 2;
+    const float top = (float)(window.bins - 1);
+    for (int n = 0; n < count; n++) out->position[n] = positions[places[n]];
+    for (int n = 0; n < count; n++) {
+        const float f = out->position[n], g = between((values[n] - window.low) * window.scale, 0.0f, top);
+        const int32_t i = at_most((int32_t)f, last), j = at_most((int32_t)g, last);
+        out->f[n] = f - (float)i, out->g[n] = g - (float)j;
+        out->cell[n] = (uint32_t)(i * window.bins + j);
+    }
+}
+
+/* What the points of a cell give to the four entries around it: here, to the right, below, across. Held together, so that one point's sums
+do not wait for the last one's, as those of entries that several cells share would. */
+typedef struct {
+    double to[4];
+} Cell;
+
+/* A table of bins x bins of the points' shares, rows fixed, columns moving; `cells` has room for as many cells. */
+INLINE void fill_table(
+    const float *values, const float *weights, const uint32_t *places, const float *positions, Window window, int64_t count, Cell *cells,
+    double *table) {
+    const int64_t bins = window.bins;
+    float share[BLOCK][4];
+    Binned at;
+    memset(cells, 0, (size_t)(bins * bins) * sizeof(Cell));
+    memset(table, 0, (size_t)(bins * bins) * sizeof(double));
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        const int size = (int)smaller(BLOCK, count - start);
+        const float *weight = weights + start;
+        bin(values + start, places + start, positions, window, size, &at);
+        for (int n = 0; n < size; n++) {
+            const float f = at.f[n] * weight[n], g = at.g[n], rest = weight[n] - f, right = rest * g, across = f * g;
+            share[n][0] = rest - right, share[n][1] = right, share[n][2] = f - across, share[n][3] = across;
+        }
+        for (int n = 0; n < size; n++) {
+            Cell *cell = cells + at.cell[n];
+            for (int k = 0; k < 4; k++) cell->to[k] += share[n][k];
+        }
+    }
+    for (int64_t k = 0; k + bins + 1 < bins * bins; k++) {
+        const double *to = cells[k].to;
+        if (to[0] + to[1] + to[2] + to[3] == 0.0) continue;
+        table[k] += to[0], table[k + 1] += to[1], table[k + bins] += to[2], table[k + bins + 1] += to[3];
+    }
+}
+
+VECTOR void histogram(const Argument *a) {
+    const float *values = a[0].data, *weights = a[1].data, *positions = a[4].data, *low = a[5].data, *scale = a[6].data;
+    const uint32_t *places = a[2].data;
+    const int64_t *counts = a[3].data;
+    Cell *cells = a[7].data;
+    double *tables = a[8].data;
+    const int64_t channels = a[0].shape[0], poses = a[0].shape[1], count = a[0].shape[2], fixed = a[4].shape[1], bins = a[8].shape[3];
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t b = 0; b < poses; b++) {
+            const Window window = {low[c], scale[c], (int32_t)bins};
+            const int64_t row = c * poses + b;
+            fill_table(
+                values + row * count, weights + b * count, places + b * count, positions + c * fixed, window, counts[b],
+                cells, tables + row * bins * bins);
+        }
+}
+
+/* What a measure makes of sum p log p, of that over rows and over columns; the factors of log p and of the margins' logs in its derivative
+by p, up to a constant. */
+typedef struct {
+    double value, by_joint, by_margins;
+} Measured;
+
+INLINE Measured measure(int64_t normalised, double joint, double rows, double columns) {
+    if (!normalised) return (Measured){joint - rows - columns, 1.0, 1.0};
+    const double entropy = fmax(-joint, TINY), value = -(rows + columns) / entropy;
+    return (Measured){value, value / entropy, 1.0 / entropy};
+}
+
+/* Of joint probabilities p (bins, bins) the measure, and its derivative by each; `margins` holds 2 bins. */
+INLINE double inform(const double *p, int64_t bins, int64_t normalised, double *slope, double *margins) {
+    double *rows = margins, *columns = margins + bins, joint = 0.0, of_rows = 0.0, of_columns = 0.0;
+    const double log_tiny = log(TINY);
+    for (int64_t j = 0; j < bins; j++) columns[j] = 0.0;
+    for (int64_t i = 0; i < bins; i++) {
+        double row = 0.0;
+        for (int64_t j = 0; j < bins; j++) row += p[i * bins + j], columns[j] += p[i * bins + j];
+        rows[i] = row;
+    }
+    for (int64_t k = 0; k < bins * bins; k++) {
+        slope[k] = p[k] > TINY ? log(p[k]) : log_tiny;
+        joint += p[k] * slope[k];
+    }
+    for (int64_t i = 0; i < bins; i++) {
+        const double row = log(fmax(rows[i], TINY)), column = log(fmax(columns[i], TINY));
+        of_rows += rows[i] * row, of_columns += columns[i] * column;
+        rows[i] = row, columns[i] = column;
+    }
+    const Measured found = measure(normalised, joint, of_rows, of_columns);
+    for (int64_t i = 0; i < bins; i++)
+        for (int64_t j = 0; j < bins; j++)
+            slope[i * bins + j] = found.by_joint * slope[i * bins + j] - found.by_margins * (rows[i] + columns[j]);
+    return found.value;
+}
+
+VECTOR void inform_tables(const Argument *a) {
+    const double *tables = a[0].data;
+    double *values = a[2].data, *slopes = a[3].data, *margins = a[4].data;
+    const int64_t bins = a[0].shape[1], entries = bins * bins;
+    for (int64_t k = 0; k < a[0].shape[0]; k++)
+        values[k] = inform(tables + k * entries, bins, a[1].whole, slopes + k * entries, margins);
+}
+
+/* Steps along a row of the table of slopes, and how they change to the next row. */
+typedef struct {
+    float step, change;
+} Slope;
+
+INLINE void look_up_values(
+    const float *values, const float *weights, const Binned *at, const Slope *steps, Window window, int count, float *out) {
+    const float top = (float)(window.bins - 1);
+    Slope found[BLOCK];
+    for (int n = 0; n < count; n++) found[n] = steps[at->cell[n]];
+    for (int n = 0; n < count; n++) {
+        const float position = (values[n] - window.low) * window.scale;
+        const float slope = (found[n].step + at->f[n] * found[n].change) * window.scale * weights[n];
+        out[n] = (position >= 0.0f) & (position <= top) ? slope : 0.0f; /* a clamped value changes nothing */
+    }
+}
+
+/* Derivatives by the values of all points, and, added, by the weights of the edges. */
+INLINE void look_up(
+    const float *values, const float *weights, const uint32_t *places, const uint32_t *edges, const float *positions, Window window,
+    int64_t count, int64_t edge_count, const float *table, Slope *steps, float *by_value, float *by_weight) {
+    const int64_t bins = window.bins;
+    Binned at;
+    for (int64_t k = 0; k + bins + 1 < bins * bins; k++) {
+        steps[k].step = table[k + 1] - table[k];
+        steps[k].change = table[k + bins + 1] - table[k + bins] - steps[k].step;
+    }
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        const int size = (int)smaller(BLOCK, count - start);
+        bin(values + start, places + start, positions, window, size, &at);
+        look_up_values(values + start, weights + start, &at, steps, window, size, by_value + start);
+    }
+    for (int64_t n = 0; n < edge_count; n++) {
+        const uint32_t own = 0;
+        bin(values + edges[n], &own, positions + places[edges[n]], window, 1, &at);
+        const float *entry = table + at.cell[0], f = at.f[0], g = at.g[0];
+        const float left = entry[0] + f * (entry[bins] - entry[0]), right = entry[1] + f * (entry[bins + 1] - entry[1]);
+        by_weight[n] += left + g * (right - left);
+    }
+}
+
+VECTOR void inform_points(const Argument *a) {
+    const float *values = a[0].data, *weights = a[1].data, *positions = a[5].data, *low = a[6].data, *scale = a[7].data;
+    const uint32_t *places = a[2].data, *edges = a[3].data;
+    const int64_t *counts = a[4].data, normalised = a[8].whole;
+    double *table = a[9].data, *value = a[12].data;
+    float *slopes = a[10].data, *by_value = a[13].data, *by_weight = a[14].data;
+    Slope *steps = a[11].data;
+    const int64_t channels = a[0].shape[0], poses = a[0].shape[1], count = a[0].shape[2], fixed = a[5].shape[1], bins = a[9].shape[1];
+    const int64_t most_edges = a[3].shape[1], entries = bins * bins, asked = a[13].size;
+    double *slope = table + entries, *margins = slope + entries;
+    Cell *cells = (Cell *)(margins + 2 * bins);
+    for (int64_t b = 0; b < poses; b++) {
+        float *edge_slopes = asked ? by_weight + b * a[14].shape[1] : by_weight;
+        value[b] = 0.0;
+        for (int64_t n = 0; asked && n < counts[poses + b]; n++) edge_slopes[n] = 0.0f;
+        for (int64_t c = 0; c < channels; c++) {
+            const Window window = {low[c], scale[c], (int32_t)bins};
+            const float *row = values + (c * poses + b) * count, *weight = weights + b * count, *position = positions + c * fixed;
+            double mass = 0.0, mean = 0.0;
+            fill_table(row, weight, places + b * count, position, window, counts[b], cells, table);
+            for (int64_t k = 0; k < entries; k++) mass += table[k];
+            mass = fmax(mass, TINY);
+            for (int64_t k = 0; k < entries; k++) table[k] /= mass;
+            value[b] += inform(table, bins, normalised, slope, margins);
+            if (!asked) continue;
+            /* Of tables that sum to one: what all points have in common is none of a single one's. */
+            for (int64_t k = 0; k < entries; k++) mean += table[k] * slope[k];
+            for (int64_t k = 0; k < entries; k++) slopes[k] = (float)((slope[k] - mean) / mass);
+            look_up(
+                row, weight, places + b * count, edges + b * most_edges, position, window, counts[b], counts[poses + b], slopes, steps,
+                by_value + (c * poses + b) * count, edge_slopes);
+        }
+    }
+}
