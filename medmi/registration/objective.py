@@ -117,7 +117,7 @@ def make_objective(
     values = np.ascontiguousarray(drawn.values, np.float32)
     samples = Samples(
         fixed=values,
-        positions=np.clip((values - fixed.low[:, None]) * scale[:, None], 0, np.float32(bins - 1)),
+        positions=np.clip((values - fixed.low[:, None]) * scale[:, None], 0, bins - 1).astype(np.float32, copy=False),
         low=moving.low,
         scale=((bins - 1) / (moving.high - moving.low)).astype(np.float32),
         bins=bins,
