@@ -4,7 +4,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FOLDER = "medmi/native"
-SOURCES = ("climbing", "drawing", "histogram", "keeping", "module", "moments", "resampling", "sampling")
+SOURCES = ("climbing", "drawing", "histogram", "keeping", "module", "moments", "resampling", "sampling", "sharing")
 # Products and sums may be fused and sums taken in another order, so that whole vectors of points are worked on at once; NaN and infinity
 # keep their meaning.
 VECTORS = [
@@ -31,7 +31,7 @@ setup(
         Extension(
             "medmi.native.loops",
             sources=[f"{FOLDER}/{name}.c" for name in SOURCES],
-            depends=[f"{FOLDER}/{name}.h" for name in ("lattice", "loops")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("lattice", "loops", "sharing")],
         )
     ],
     cmdclass={"build_ext": BuildLoops},

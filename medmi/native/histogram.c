@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "loops.h"
+#include "sharing.h"
 
 /* Probabilities under this are none. */
 #define TINY 1e-12
@@ -37,15 +37,16 @@ typedef struct {
     double to[4];
 } Cell;
 
-/* A table of bins x bins of the points' shares, rows fixed, columns moving; `cells` has room for as many cells. */
+/* A table of bins x bins of the points' shares, rows fixed, columns moving; `room` holds as many cells, and those of one row and one more
+before them, where no point falls, no more than behind the last bin of a row. */
 INLINE void fill_table(
-    const float *values, const float *weights, const uint32_t *places, const float *positions, Window window, int64_t count, Cell *cells,
+    const float *values, const float *weights, const uint32_t *places, const float *positions, Window window, int64_t count, Cell *room,
     double *table) {
     const int64_t bins = window.bins;
+    Cell *cells = room + bins + 1;
     float share[BLOCK][4];
     Binned at;
-    memset(cells, 0, (size_t)(bins * bins) * sizeof(Cell));
-    memset(table, 0, (size_t)(bins * bins) * sizeof(double));
+    memset(room, 0, (size_t)(bins * bins + bins + 1) * sizeof(Cell));
     for (int64_t start = 0; start < count; start += BLOCK) {
         const int size = (int)smaller(BLOCK, count - start);
         const float *weight = weights + start;
@@ -59,11 +60,8 @@ INLINE void fill_table(
             for (int k = 0; k < 4; k++) cell->to[k] += share[n][k];
         }
     }
-    for (int64_t k = 0; k + bins + 1 < bins * bins; k++) {
-        const double *to = cells[k].to;
-        if (to[0] + to[1] + to[2] + to[3] == 0.0) continue;
-        table[k] += to[0], table[k + 1] += to[1], table[k + bins] += to[2], table[k + bins + 1] += to[3];
-    }
+    for (int64_t k = 0; k < bins * bins; k++)
+        table[k] = cells[k].to[0] + cells[k - 1].to[1] + cells[k - bins].to[2] + cells[k - bins - 1].to[3];
 }
 
 VECTOR void histogram(const Argument *a) {
@@ -83,6 +81,24 @@ VECTOR void histogram(const Argument *a) {
         }
 }
 
+/* The natural logarithm of a positive, finite number to 2e-16 of itself or of 1, whole vectors at once: x = m 2^e with m from sqrt(1/2) to
+sqrt(2), and log m = 2 atanh((m - 1) / (m + 1)) (Abramowitz & Stegun 1964, Eq. 4.1.27). */
+INLINE double logarithm(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    /* Counted from sqrt(1/2), whose bits these are. */
+    const uint64_t above = bits - 0x3fe6a09e667f3bcdu, mantissa = (above & 0x000fffffffffffffu) + 0x3fe6a09e667f3bcdu;
+    const double exponent = (double)(int32_t)((int64_t)above >> 52);
+    double m;
+    memcpy(&m, &mantissa, sizeof m);
+    const double s = (m - 1.0) / (m + 1.0), q = s * s;
+    double series = 1.0 / 21;
+    series = series * q + 1.0 / 19, series = series * q + 1.0 / 17, series = series * q + 1.0 / 15, series = series * q + 1.0 / 13;
+    series = series * q + 1.0 / 11, series = series * q + 1.0 / 9, series = series * q + 1.0 / 7, series = series * q + 1.0 / 5;
+    series = series * q + 1.0 / 3;
+    return exponent * 0.6931471805599453 + 2.0 * (s + s * q * series);
+}
+
 /* What a measure makes of sum p log p, of that over rows and over columns; the factors of log p and of the margins' logs in its derivative
 by p, up to a constant. */
 typedef struct {
@@ -98,7 +114,6 @@ INLINE Measured measure(int64_t normalised, double joint, double rows, double co
 /* Of joint probabilities p (bins, bins) the measure, and its derivative by each; `margins` holds 2 bins. */
 INLINE double inform(const double *p, int64_t bins, int64_t normalised, double *slope, double *margins) {
     double *rows = margins, *columns = margins + bins, joint = 0.0, of_rows = 0.0, of_columns = 0.0;
-    const double log_tiny = log(TINY);
     for (int64_t j = 0; j < bins; j++) columns[j] = 0.0;
     for (int64_t i = 0; i < bins; i++) {
         double row = 0.0;
@@ -106,11 +121,11 @@ INLINE double inform(const double *p, int64_t bins, int64_t normalised, double *
         rows[i] = row;
     }
     for (int64_t k = 0; k < bins * bins; k++) {
-        slope[k] = p[k] > TINY ? log(p[k]) : log_tiny;
+        slope[k] = logarithm(p[k] > TINY ? p[k] : TINY);
         joint += p[k] * slope[k];
     }
     for (int64_t i = 0; i < bins; i++) {
-        const double row = log(fmax(rows[i], TINY)), column = log(fmax(columns[i], TINY));
+        const double row = logarithm(fmax(rows[i], TINY)), column = logarithm(fmax(columns[i], TINY));
         of_rows += rows[i] * row, of_columns += columns[i] * column;
         rows[i] = row, columns[i] = column;
     }
@@ -170,37 +185,39 @@ INLINE void look_up(
     }
 }
 
-VECTOR void inform_points(const Argument *a) {
+VECTOR static void inform_at(const Argument *a, int64_t b, int64_t worker) {
     const float *values = a[0].data, *weights = a[1].data, *positions = a[5].data, *low = a[6].data, *scale = a[7].data;
     const uint32_t *places = a[2].data, *edges = a[3].data;
     const int64_t *counts = a[4].data, normalised = a[8].whole;
-    double *table = a[9].data, *value = a[12].data;
-    float *slopes = a[10].data, *by_value = a[13].data, *by_weight = a[14].data;
-    Slope *steps = a[11].data;
-    const int64_t channels = a[0].shape[0], poses = a[0].shape[1], count = a[0].shape[2], fixed = a[5].shape[1], bins = a[9].shape[1];
+    double *value = a[12].data;
+    float *by_value = a[13].data, *by_weight = a[14].data;
+    const int64_t channels = a[0].shape[0], poses = a[0].shape[1], count = a[0].shape[2], fixed = a[5].shape[1], bins = a[9].shape[2];
     const int64_t most_edges = a[3].shape[1], entries = bins * bins, asked = a[13].size;
-    double *slope = table + entries, *margins = slope + entries;
+    /* Every worker has its own room. */
+    double *table = (double *)a[9].data + worker * a[9].shape[1] * bins, *slope = table + entries, *margins = slope + entries;
     Cell *cells = (Cell *)(margins + 2 * bins);
-    for (int64_t b = 0; b < poses; b++) {
-        float *edge_slopes = asked ? by_weight + b * a[14].shape[1] : by_weight;
-        value[b] = 0.0;
-        for (int64_t n = 0; asked && n < counts[poses + b]; n++) edge_slopes[n] = 0.0f;
-        for (int64_t c = 0; c < channels; c++) {
-            const Window window = {low[c], scale[c], (int32_t)bins};
-            const float *row = values + (c * poses + b) * count, *weight = weights + b * count, *position = positions + c * fixed;
-            double mass = 0.0, mean = 0.0;
-            fill_table(row, weight, places + b * count, position, window, counts[b], cells, table);
-            for (int64_t k = 0; k < entries; k++) mass += table[k];
-            mass = fmax(mass, TINY);
-            for (int64_t k = 0; k < entries; k++) table[k] /= mass;
-            value[b] += inform(table, bins, normalised, slope, margins);
-            if (!asked) continue;
-            /* Of tables that sum to one: what all points have in common is none of a single one's. */
-            for (int64_t k = 0; k < entries; k++) mean += table[k] * slope[k];
-            for (int64_t k = 0; k < entries; k++) slopes[k] = (float)((slope[k] - mean) / mass);
-            look_up(
-                row, weight, places + b * count, edges + b * most_edges, position, window, counts[b], counts[poses + b], slopes, steps,
-                by_value + (c * poses + b) * count, edge_slopes);
-        }
+    float *slopes = (float *)a[10].data + worker * entries;
+    Slope *steps = (Slope *)a[11].data + worker * entries;
+    float *edge_slopes = asked ? by_weight + b * a[14].shape[1] : by_weight;
+    value[b] = 0.0;
+    for (int64_t n = 0; asked && n < counts[poses + b]; n++) edge_slopes[n] = 0.0f;
+    for (int64_t c = 0; c < channels; c++) {
+        const Window window = {low[c], scale[c], (int32_t)bins};
+        const float *row = values + (c * poses + b) * count, *weight = weights + b * count, *position = positions + c * fixed;
+        double mass = 0.0, mean = 0.0;
+        fill_table(row, weight, places + b * count, position, window, counts[b], cells, table);
+        for (int64_t k = 0; k < entries; k++) mass += table[k];
+        mass = fmax(mass, TINY);
+        for (int64_t k = 0; k < entries; k++) table[k] /= mass;
+        value[b] += inform(table, bins, normalised, slope, margins);
+        if (!asked) continue;
+        /* Of tables that sum to one: what all points have in common is none of a single one's. */
+        for (int64_t k = 0; k < entries; k++) mean += table[k] * slope[k];
+        for (int64_t k = 0; k < entries; k++) slopes[k] = (float)((slope[k] - mean) / mass);
+        look_up(
+            row, weight, places + b * count, edges + b * most_edges, position, window, counts[b], counts[poses + b], slopes, steps,
+            by_value + (c * poses + b) * count, edge_slopes);
     }
 }
+
+void inform_points(const Argument *a) { share_out(inform_at, a, a[0].shape[1], a[15].whole); }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "loops.h"
+#include "sharing.h"
 
 #define MOST_ARGUMENTS 16
 
@@ -17,11 +18,11 @@ static const struct {
     {"sample", "dddf>f>f", sample},
     {"settle_rim", "f>ff>d", settle_rim},
     {"project", "ffdf>d", project},
-    {"keep", "ddfdf>f>f>u>u>q>d>f>f", keep},
-    {"pull_back", "fffuuqffdf>d", pull_back},
+    {"keep", "ddfdf>f>f>u>u>q>d>f>fn", keep},
+    {"pull_back", "fffuuqffdf>dn", pull_back},
     {"histogram", "ffuqfff>d>d", histogram},
     {"inform_tables", "dn>d>d>d", inform_tables},
-    {"inform_points", "ffuuqfffn>d>f>f>d>f>f", inform_points},
+    {"inform_points", "ffuuqfffn>d>f>f>d>f>fn", inform_points},
     {"pick", "dqnn>u>u>q", pick},
     {"share_within", "dq>d", share_within},
     {"chance", "un>f", chance},
@@ -102,7 +103,16 @@ static PyObject *call(PyObject *self, PyObject *const *objects, Py_ssize_t count
 
 static PyMethodDef METHODS[LOOP_COUNT];
 
+static PyObject *forget(PyObject *self, PyObject *nothing) {
+    (void)self, (void)nothing;
+    forget_threads();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef FORGET[] = {{"forget_threads", forget, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL}};
+
 static int fill(PyObject *module) {
+    forget_threads();
     for (size_t k = 0; k < LOOP_COUNT; k++) {
         METHODS[k] = (PyMethodDef){LOOPS[k].name, (PyCFunction)(void (*)(void))call, METH_FASTCALL, NULL};
         PyObject *place = PyLong_FromSize_t(k), *function = place ? PyCFunction_New(METHODS + k, place) : NULL;
@@ -115,6 +125,6 @@ static int fill(PyObject *module) {
 }
 
 static PyModuleDef_Slot SLOTS[] = {{Py_mod_exec, fill}, {0, NULL}};
-static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, .m_name = "loops", .m_slots = SLOTS};
+static PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, .m_name = "loops", .m_methods = FORGET, .m_slots = SLOTS};
 
 PyMODINIT_FUNC PyInit_loops(void) { return PyModuleDef_Init(&MODULE); }

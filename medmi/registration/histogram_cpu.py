@@ -31,7 +31,8 @@ def histogram(
         fixed_positions: fixed bin positions ``(C, N)`` in [0, bins - 1].
         low, scale: ``(C,)``: the moving bin position is ``(value - low) * scale``, clamped to [0, bins - 1].
     """
-    cells = np.empty((*tables.shape[2:], 4))
+    bins = tables.shape[-1]
+    cells = np.empty((bins * bins + bins + 1, 4))
     loops.histogram(values, weights, places, counts, fixed_positions, low, scale, cells, tables)
 
 
@@ -64,14 +65,12 @@ def inform_points(
     value, by_value, by_weight = np.empty(len(kept.weights)), NONE, NONE
     if derivative:
         by_value, by_weight = np.empty_like(kept.values), np.empty_like(kept.weights)
-    # A table, its slopes, margins and cells; slopes once more, and their steps.
-    room, slopes, steps = (
-        np.empty((6 * bins + 2, bins)),
-        np.empty((bins, bins), np.float32),
-        np.empty((bins, bins, 2), np.float32),
-    )
+    # For each thread a table, its slopes, margins and cells; slopes once more, and their steps.
+    threads = min(kept.threads, len(value))
+    room = np.empty((threads, 6 * bins + 7, bins))
+    slopes, steps = np.empty((threads, bins, bins), np.float32), np.empty((threads, bins, bins, 2), np.float32)
     loops.inform_points(
         kept.values, kept.weights, kept.places, kept.edges, kept.counts, *windows, normalised, room, slopes, steps,
-        value, by_value, by_weight,
+        value, by_value, by_weight, threads,
     )  # fmt: skip
     return (value, by_value, by_weight) if derivative else (value, None, None)

@@ -29,6 +29,7 @@ class Kept:
         sums: the weight that is left and how much is missing over a background rim, ``(2, B)`` float64.
         gradients: index gradients ``(C, B, 3, N)`` of the values, or empty.
         edge_gradients: ``(B, 3, N)`` of the edges' weights, or empty.
+        threads: how many share out the poses; the results do not depend on it.
     """
 
     values: Array
@@ -39,9 +40,12 @@ class Kept:
     sums: Array
     gradients: Array
     edge_gradients: Array
+    threads: int = 1
 
 
-def keep(pairs: Array, mask: Array, rim: Array, matrices: Array, points: Array, gradient: bool) -> Kept:
+def keep(
+    pairs: Array, mask: Array, rim: Array, matrices: Array, points: Array, gradient: bool, threads: int = 1
+) -> Kept:
     """Look up a volume, :func:`medmi.registration.kernels_cpu.paired` ``(C, X, Y, Z)``, where ``matrices (B, 4, 4)`` send ``points
     (3, N)``.
 
@@ -58,10 +62,11 @@ def keep(pairs: Array, mask: Array, rim: Array, matrices: Array, points: Array, 
         sums=np.empty((2, batch)),
         gradients=np.empty((channels, batch, 3, count) if gradient else (0, 0, 0, 0), np.float32),
         edge_gradients=np.empty((batch, 3, count) if gradient else (0, 0, 0), np.float32),
+        threads=threads,
     )
     loops.keep(
         pairs, mask, rim, matrices, points, kept.values, kept.weights, kept.places, kept.edges, kept.counts,
-        kept.sums, kept.gradients, kept.edge_gradients,
+        kept.sums, kept.gradients, kept.edge_gradients, threads,
     )  # fmt: skip
     return kept
 
@@ -80,6 +85,6 @@ def pull_back(kept: Kept, by_value: Array, by_weight: Array, factors: Array, mat
     out = np.empty((len(matrices), 4, 4))
     loops.pull_back(
         by_value, by_weight, factors, kept.places, kept.edges, kept.counts, kept.gradients, kept.edge_gradients,
-        matrices, points, out,
+        matrices, points, out, kept.threads,
     )  # fmt: skip
     return out

@@ -23,13 +23,12 @@ from medmi.registration.kept_cpu import keep, pull_back
 from medmi.registration.levels import Volume
 from medmi.registration.motion import determinants
 from medmi.registration.terms import Samples, Term
-from medmi.registration.workers import shared_out
 
 Array = np.ndarray
 # Points of all poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
 BATCH = 65536
-# Fewer points of all poses are not shared out: to wake a thread takes as long.
-LEAST = 6144
+# Fewer points of all poses than this for each thread are not shared out.
+LEAST = 1024
 # Share of the robust range under which values are background.
 BACKGROUND = 0.35
 
@@ -79,16 +78,16 @@ class Objective:
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)``."""
-        total = len(poses) * self.points.shape[1]
-        chunks = min(len(poses), max(-(-total // BATCH), min(self.threads, total // LEAST)))
+        chunks = min(len(poses), -(-len(poses) * self.points.shape[1] // BATCH))
         if chunks <= 1:
             return Scores(*self._evaluate(poses, gradient))
-        parts = shared_out(lambda chunk: self._evaluate(chunk, gradient), np.array_split(poses, chunks), self.threads)
+        parts = [self._evaluate(chunk, gradient) for chunk in np.array_split(poses, chunks)]
         return Scores(*(np.concatenate(rows) for rows in zip(*parts)))
 
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:
         matrices, count = self.to_index @ poses, self.points.shape[1]
-        kept = keep(self.moving.pairs, self.moving.mask_pairs, self.rim, matrices, self.points, gradient)
+        threads = max(1, min(self.threads, len(poses) * count // LEAST))
+        kept = keep(self.moving.pairs, self.moving.mask_pairs, self.rim, matrices, self.points, gradient, threads)
         left, missing = kept.sums / count * np.array([[self.share], [1.0]])
         similarity, by_value, by_weight = self.term.evaluate(kept, self.samples, gradient)
         excess = similarity - self.term.unrelated(self.samples)

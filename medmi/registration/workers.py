@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import torch
 
+from medmi.native import loops
+
 CPU = torch.device("cpu")
 # Kinds of devices that the compiled loops run on.
 COMPILED = frozenset({"cpu"})
@@ -39,6 +41,11 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-# A forked child has none of its parent's threads.
+def _forget_threads() -> None:
+    """A forked child has none of its parent's threads."""
+    _pool.cache_clear()
+    loops.forget_threads()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    os.register_at_fork(after_in_child=_forget_threads)
