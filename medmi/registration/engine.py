@@ -30,8 +30,9 @@ from medmi.spatial.linear import LinearTransform
 REFINED_FOREGROUND = 0.1
 # Evaluations of each pose of the coarsest level once its size is let go.
 FREED_STEPS = 12
-# Share of the last level's points on which its poses climb before the best is refined.
-FEW = 3
+# Share of the last level's points by which the best is judged in the end. Poses climb on all: on few, where they end depends on where
+# they began.
+JUDGED = 3
 # Spacings of the last level around what the moving image sees, from where its points are drawn.
 MARGIN = 4
 
@@ -108,7 +109,7 @@ def _ascended(run: Run, level: int, stage: Stage, poses: Array, objective: Sampl
 
 
 def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
-    """The best of the poses, which climbs on few points and then by steps that each look at points of their own.
+    """The best of the poses, which climbs on one set of points and then by steps that each look at points of their own.
 
     What is drawn here is the same for every seed and, but for what comes into view, from every start.
     """
@@ -119,9 +120,10 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
         found = draw_sets(fixed, cumulative, size, stream, spans, run.request.threads)
         return [run.objective_of(term, level, drawn) for drawn in found]
 
-    (few,) = sets((1, run.enough(stage.points // FEW)), 0, everywhere(fixed))
+    (judge,) = sets((1, run.enough(stage.points // JUDGED)), 0, everywhere(fixed))
+    (some,) = sets((1, run.enough(stage.points)), 2, everywhere(fixed))
     quick = replace(stage, steps=stage.steps // 3)
-    begun = _ascended(run, level, quick, poses, few)
+    begun = _ascended(run, level, quick, poses, some)
     start = begun.poses[begun.scores.best]
     spans = in_view(fixed, moving, start, run.centre, MARGIN * stage.spacing)
     many = round(stage.points * surplus_of_spans(cumulative, spans))
@@ -129,7 +131,7 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, places, run.record(level))
     scores = pool[0](end.pose[None])
     run.record(level)(scores)
-    return Summit(end.pose[None], scores, begun.objective, end.rested)
+    return Summit(end.pose[None], scores, judge, end.rested)
 
 
 def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array) -> Summit:
