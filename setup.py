@@ -16,7 +16,7 @@ VECTORS = [
     "-fassociative-math",
     "-ffp-contract=fast",
 ]
-FLAGS = {"unix": VECTORS, "mingw32": VECTORS, "msvc": ["/O2", "/std:c11"]}
+FLAGS = {"unix": VECTORS, "mingw32": VECTORS, "msvc": ["/O2", "/std:c11", "/experimental:c11atomics"]}
 
 
 class BuildLoops(build_ext):

@@ -12,8 +12,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 LINES = 300
 
 
-def sources(*folders: str) -> list[pathlib.Path]:
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+def sources(*folders: str, endings: tuple[str, ...] = (".py",)) -> list[pathlib.Path]:
+    return sorted(p for folder in folders for p in (ROOT / folder).rglob("*") if p.suffix in endings)
 
 
 def named(node: ast.AST) -> str:
@@ -77,7 +77,8 @@ def faults(text: str, rules: dict[str, Callable[[ast.AST], bool]]) -> list[str]:
 
 @pytest.mark.parametrize("folder", ["medmi", "tests", "examples", "plugins"])
 def test_no_file_is_longer_than_300_lines(folder):
-    sizes = {str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in sources(folder)}
+    paths = sources(folder, endings=(".py", ".c", ".h"))
+    sizes = {str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in paths}
     assert {path: size for path, size in sizes.items() if size > LINES} == {}
 
 

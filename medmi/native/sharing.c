@@ -14,7 +14,7 @@ work on one. Whoever calls while another caller has the threads does its own wor
 #include "sharing.h"
 
 #define MOST_WORKERS 63
-/* About a third of a millisecond. */
+/* A few tenths of a millisecond. */
 #define LOOKS 6000
 
 #if defined(__x86_64__) || defined(__i386__)
