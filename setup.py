@@ -31,7 +31,7 @@ setup(
         Extension(
             "medmi.native.loops",
             sources=[f"{FOLDER}/{name}.c" for name in SOURCES],
-            depends=[f"{FOLDER}/{name}.h" for name in ("lattice", "loops", "sharing")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("lattice", "loops", "moments", "sharing")],
         )
     ],
     cmdclass={"build_ext": BuildLoops},

@@ -78,7 +78,7 @@ VECTOR void scatter(const Argument *a) {
     }
 }
 
-void interpolate(const Argument *a) {
+VECTOR void interpolate(const Argument *a) {
     const float *volume = a[0].data, *index = a[1].data;
     float *values = a[2].data;
     const int64_t channels = a[0].shape[0], nx = a[0].shape[1], ny = a[0].shape[2], nz = a[0].shape[3], count = a[1].shape[1];
@@ -167,7 +167,7 @@ VECTOR static double capped_sum(const float *steepness, int64_t count, double ca
     return total;
 }
 
-void accumulate(const Argument *a) {
+VECTOR void accumulate(const Argument *a) {
     const float *steepness = a[0].data;
     const double cap = a[1].real, foreground = a[2].real;
     const uint8_t *mask = a[3].data;

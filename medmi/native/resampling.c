@@ -4,7 +4,7 @@
 
 INLINE double kept_on(double index, int64_t length) { return fmin(fmax(index, 0.0), (double)(length - 1)); }
 
-void resample_rows(const Argument *a) {
+VECTOR void resample_rows(const Argument *a) {
     const float *volume = a[0].data;
     const double *m = a[1].data;
     float *out = a[4].data;
