@@ -19,84 +19,132 @@ INLINE void pack(const float *row, const int32_t *order, int count, float *restr
     for (int k = 0; k < count; k++) packed[k] = row[order[k]];
 }
 
-VECTOR static void keep_at(const Argument *a, int64_t b, int64_t worker) {
-    (void)worker;
-    const Pair *pairs = a[0].data, *mask = a[1].data;
-    const float *rim = a[2].data, *points = a[4].data;
-    const double *matrices = a[3].data;
-    float *values = a[5].data, *weights = a[6].data, *gradients = a[11].data, *edge_gradients = a[12].data;
-    uint32_t *places = a[7].data, *edges = a[8].data;
-    int64_t *counts = a[9].data;
-    double *sums = a[10].data;
-    const int64_t channels = a[0].shape[0], *shape = a[0].shape + 1, voxels = shape[0] * shape[1] * shape[2];
-    const int64_t poses = a[3].shape[0], count = a[4].shape[1], masked = a[1].size, asked = a[11].size;
+typedef struct {
+    const Pair *pairs, *mask;
+    const int64_t *shape;
+    const float *rim;
+    int64_t channels, voxels, masked;
+} Volume;
+
+/* Where goes what is kept at one pose, whose rows hold `count` points: how many there are so far, and how many of them are edges. `channel`
+is the way from one channel's rows to the next one's, in rows. */
+typedef struct {
+    float *values, *gradients, *weights, *edge_gradients;
+    uint32_t *places, *edges;
+    int64_t channel, count, kept, edge;
+} Row;
+
+/* A block of points on its way: where it lies, what is around each point, its weights, and in which order those with weight are packed. */
+typedef struct {
     Placed placed;
     Corners corners;
-    float m[16], weight[BLOCK], row[BLOCK], slope[3][BLOCK];
+    float weight[BLOCK];
     int32_t order[BLOCK];
-    int64_t kept = 0, edge = 0;
-    float *const edge_rows = edge_gradients + b * 3 * count;
-    single(matrices + 16 * b, m);
-    sums[b] = sums[poses + b] = 0.0;
-    for (int64_t start = 0; start < count; start += BLOCK) {
-        const int size = (int)smaller(BLOCK, count - start);
-        /* Values go straight to where the block will be if all of it is kept. */
-        float *const value_here = values + b * count + kept, *const weight_here = weights + b * count + kept;
-        uint32_t *const place_here = places + b * count + kept;
-        double left = 0.0;
-        place(shape, m, points + start, points + count + start, points + 2 * count + start, size, &placed);
-        const int inside = !masked && all_inside(&placed, size);
-        if (!inside) {
-            find_weights(&placed, size, weight);
-            if (masked) {
-                find_corners(mask, shape, &placed, size, &corners);
-                find_values(&corners, &placed, size, row);
-                for (int n = 0; n < size; n++) weight[n] = row[n] >= 0.5f ? weight[n] : 0.0f;
-            }
-        }
-        for (int64_t c = 0; c < channels; c++) {
-            find_corners(pairs + c * voxels, shape, &placed, size, &corners);
-            find_values(&corners, &placed, size, value_here + c * poses * count);
-        }
-        if (inside)
-            left = size;
-        else
-            settle_block(value_here, poses * count, channels, rim, size, weight, &left, sums + poses + b);
-        sums[b] += left;
-        if (left == 0.0) continue;
-        const int some = left == (double)size ? size : order_of(weight, size, order), whole = some == size;
-        for (int64_t c = 0; c < channels; c++) {
-            float *const gradient_here = gradients + (c * poses + b) * 3 * count + kept;
-            if (asked) {
-                if (channels > 1) find_corners(pairs + c * voxels, shape, &placed, size, &corners);
-                if (whole)
-                    find_gradients(&corners, &placed, size, gradient_here, gradient_here + count, gradient_here + 2 * count);
-                else
-                    find_gradients(&corners, &placed, size, slope[0], slope[1], slope[2]);
-            }
-            if (whole) continue;
-            memcpy(row, value_here + c * poses * count, (size_t)size * sizeof(float));
-            pack(row, order, some, value_here + c * poses * count);
-            for (int64_t axis = 0; asked && axis < 3; axis++) pack(slope[axis], order, some, gradient_here + axis * count);
-        }
-        if (inside)
-            for (int n = 0; n < size; n++) place_here[n] = (uint32_t)(start + n), weight_here[n] = 1.0f;
-        else
-            for (int k = 0; k < some; k++) {
-                const int n = whole ? k : order[k];
-                place_here[k] = (uint32_t)(start + n), weight_here[k] = weight[n];
-            }
-        for (int k = 0; left != (double)some && k < some; k++) {
-            if (weight_here[k] == 1.0f) continue;
-            edges[b * count + edge] = (uint32_t)(kept + k);
-            if (asked)
-                weight_gradient(
-                    &placed, whole ? k : order[k], edge_rows + edge, edge_rows + count + edge, edge_rows + 2 * count + edge);
-            edge++;
-        }
-        kept += some;
+    int size, some;
+} Block;
+
+INLINE void weigh(const Volume *volume, Block *block) {
+    float seen[BLOCK];
+    find_weights(&block->placed, block->size, block->weight);
+    if (!volume->masked) return;
+    find_corners(volume->mask, volume->shape, &block->placed, block->size, &block->corners);
+    find_values(&block->corners, &block->placed, block->size, seen);
+    for (int n = 0; n < block->size; n++) block->weight[n] = seen[n] >= 0.5f ? block->weight[n] : 0.0f;
+}
+
+INLINE void find_channel(const Volume *volume, int64_t c, Block *block) {
+    find_corners(volume->pairs + c * volume->voxels, volume->shape, &block->placed, block->size, &block->corners);
+}
+
+/* Values go to where the block will be if all of it is kept. */
+INLINE void keep_values(const Volume *volume, Block *block, Row *row) {
+    for (int64_t c = 0; c < volume->channels; c++) {
+        find_channel(volume, c, block);
+        find_values(&block->corners, &block->placed, block->size, row->values + c * row->channel * row->count + row->kept);
     }
-    counts[b] = kept, counts[poses + b] = edge;
+}
+
+INLINE void keep_gradients(const Volume *volume, Block *block, Row *row) {
+    float slope[3][BLOCK];
+    for (int64_t c = 0; c < volume->channels; c++) {
+        float *const here = row->gradients + 3 * c * row->channel * row->count + row->kept;
+        if (volume->channels > 1) find_channel(volume, c, block);
+        if (block->some == block->size) {
+            find_gradients(&block->corners, &block->placed, block->size, here, here + row->count, here + 2 * row->count);
+            continue;
+        }
+        find_gradients(&block->corners, &block->placed, block->size, slope[0], slope[1], slope[2]);
+        for (int64_t axis = 0; axis < 3; axis++) pack(slope[axis], block->order, block->some, here + axis * row->count);
+    }
+}
+
+INLINE void pack_values(const Volume *volume, const Block *block, Row *row) {
+    float whole[BLOCK];
+    for (int64_t c = 0; c < volume->channels; c++) {
+        float *const here = row->values + c * row->channel * row->count + row->kept;
+        memcpy(whole, here, (size_t)block->size * sizeof(float));
+        pack(whole, block->order, block->some, here);
+    }
+}
+
+INLINE void keep_edges(const Block *block, int asked, Row *row) {
+    float *const x = row->edge_gradients, *const y = x + row->count, *const z = y + row->count;
+    for (int k = 0; k < block->some; k++) {
+        const int n = block->some == block->size ? k : block->order[k];
+        if (block->weight[n] == 1.0f) continue;
+        row->edges[row->edge] = (uint32_t)(row->kept + k);
+        if (asked) weight_gradient(&block->placed, n, x + row->edge, y + row->edge, z + row->edge);
+        row->edge++;
+    }
+}
+
+/* Most blocks lie inside as a whole: there is nothing to weigh nor to pack. */
+INLINE void keep_block(const Volume *volume, int64_t start, int asked, Block *block, Row *row, double *sums, int64_t poses) {
+    const int size = block->size, inside = !volume->masked && all_inside(&block->placed, size);
+    double left = size;
+    keep_values(volume, block, row);
+    if (!inside) {
+        left = 0.0;
+        weigh(volume, block);
+        settle_block(
+            row->values + row->kept, row->channel * row->count, volume->channels, volume->rim, size, block->weight, &left, sums + poses);
+        if (volume->channels == 1 && volume->masked) find_channel(volume, 0, block);
+    }
+    sums[0] += left;
+    if (left == 0.0) return;
+    block->some = left == (double)size ? size : order_of(block->weight, size, block->order);
+    if (asked) keep_gradients(volume, block, row);
+    if (block->some < size) pack_values(volume, block, row);
+    for (int k = 0; k < block->some; k++) {
+        const int n = block->some == size ? k : block->order[k];
+        row->places[row->kept + k] = (uint32_t)(start + n);
+        row->weights[row->kept + k] = inside ? 1.0f : block->weight[n];
+    }
+    if (left != (double)block->some) keep_edges(block, asked, row);
+    row->kept += block->some;
+}
+
+VECTOR static void keep_at(const Argument *a, int64_t b, int64_t worker) {
+    (void)worker;
+    const int64_t *shape = a[0].shape + 1, poses = a[3].shape[0], count = a[4].shape[1];
+    const Volume volume = {a[0].data, a[1].data, shape, a[2].data, a[0].shape[0], shape[0] * shape[1] * shape[2], a[1].size};
+    const float *points = a[4].data;
+    int64_t *counts = a[9].data;
+    double *sums = (double *)a[10].data + b;
+    Row row = {
+        (float *)a[5].data + b * count, (float *)a[11].data + 3 * b * count, (float *)a[6].data + b * count,
+        (float *)a[12].data + 3 * b * count, (uint32_t *)a[7].data + b * count, (uint32_t *)a[8].data + b * count, poses, count, 0, 0,
+    };
+    Block block;
+    float m[16];
+    single((const double *)a[3].data + 16 * b, m);
+    sums[0] = sums[poses] = 0.0;
+    for (int64_t start = 0; start < count; start += BLOCK) {
+        block.size = (int)smaller(BLOCK, count - start);
+        place(shape, m, points + start, points + count + start, points + 2 * count + start, block.size, &block.placed);
+        keep_block(&volume, start, a[11].size > 0, &block, &row, sums, poses);
+    }
+    counts[b] = row.kept, counts[poses + b] = row.edge;
 }
 
 void keep(const Argument *a) { share_out(keep_at, a, a[3].shape[0], a[13].whole); }

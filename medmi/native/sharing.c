@@ -8,8 +8,12 @@ work on one. Whoever calls while another caller has the threads does its own wor
 #include <Python.h>
 #include <pythread.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <sched.h>
+#endif
 
 #include "sharing.h"
 
@@ -22,6 +26,19 @@ work on one. Whoever calls while another caller has the threads does its own wor
 #else
 #define PAUSE() ((void)0)
 #endif
+#if defined(_WIN32)
+#define GIVE_WAY() SwitchToThread()
+#else
+#define GIVE_WAY() sched_yield()
+#endif
+
+/* Looking out, whoever else wants the processor goes first. */
+static void look_away(int looks) {
+    if (looks % 64 == 63)
+        GIVE_WAY();
+    else
+        PAUSE();
+}
 
 typedef struct {
     PyThread_type_lock wake;
@@ -50,7 +67,7 @@ static void do_poses(int64_t worker) {
 static void wait_for_job(Worker *self, unsigned *seen) {
     for (int k = 0; k < LOOKS; k++) {
         if (atomic_load(&pool.jobs) != *seen) break;
-        PAUSE();
+        look_away(k);
     }
     if (atomic_load(&pool.jobs) == *seen) {
         atomic_store(&self->asleep, 1);
@@ -107,7 +124,7 @@ void share_out(Task task, const Argument *a, int64_t count, int64_t threads) {
         if (atomic_exchange(&pool.workers[k].asleep, 0)) PyThread_release_lock(pool.workers[k].wake);
     do_poses(0);
     atomic_store(&pool.open, 0);
-    while (atomic_load(&pool.inside)) PAUSE();
+    for (int k = 0; atomic_load(&pool.inside); k = (k + 1) % 64) look_away(k);
     PyThread_release_lock(pool.taken);
 }
 
