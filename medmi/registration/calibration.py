@@ -17,31 +17,32 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -3.6507,
+    -4.9175,
     MappingProxyType(
         {
-            "spread": -0.9384,
-            "middle_fall": 0.938,
-            "fine_fall": 0.8236,
-            "relative_fall": 0.1489,
-            "lead": 0.3567,
-            "view": 0.4093,
-            "search": -0.2877,
-            "restart": -0.5212,
+            "spread": -0.7397,
+            "middle_fall": 1.0891,
+            "fine_fall": 1.0175,
+            "relative_fall": 0.2971,
+            "lead": 0.2666,
+            "view": 0.2947,
+            "held": 1.4901,
+            "search": -0.01,
+            "restart": -0.7311,
         }
     ),
 )
 ERROR = Reading(
-    0.5558,
+    0.5811,
     MappingProxyType(
         {
-            "spread": 0.1414,
-            "fine_fall": -0.3398,
-            "relative_fall": -0.4256,
-            "lead": -0.0955,
-            "held": -0.0083,
-            "search": 0.0393,
-            "restart": 0.8263,
+            "spread": 0.0529,
+            "fine_fall": -0.1781,
+            "relative_fall": -0.5328,
+            "lead": -0.1306,
+            "held": -0.4572,
+            "search": 0.0228,
+            "restart": 0.8326,
         }
     ),
 )

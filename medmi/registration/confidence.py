@@ -26,8 +26,8 @@ from medmi.registration.landscape import (
 from medmi.registration.levels import Array
 from medmi.registration.probes import RIVALS, information, restarted, searched
 
-MIDDLE_POINTS, MIDDLE_BINS = 6000, 24
-FINE_POINTS, FINE_BINS = 8000, 32
+MIDDLE_POINTS, MIDDLE_BINS = 12_000, 24
+FINE_POINTS, FINE_BINS = 24_000, 32
 # Ratios to the limit are read between these, and a rival's significance, so that none outweighs all else.
 LEAST_RATIO, MOST_RATIO, MOST_SIGNIFICANCE = 0.02, 50.0, 5.0
 LEAST_PROBABILITY = 0.01

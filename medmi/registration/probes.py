@@ -20,9 +20,9 @@ from medmi.registration.terms import TERMS, for_sizes
 # Of the search: candidate rotations, then points, poses refined together and evaluations of each, on the coarsest and a middle level.
 ROTATIONS, SEARCH_POINTS = 1024, 1000
 COARSE_POSES, COARSE_POINTS, COARSE_STEPS, COARSE_BINS = 32, 2000, 25, 16
-RIVALS, RIVAL_POINTS, RIVAL_STEPS = 6, 5000, 25
+RIVALS, RIVAL_POINTS, RIVAL_STEPS = 6, 10_000, 25
 # Of the other starts: how many, how many limits away, points and evaluations.
-STARTS, AWAY, START_POINTS, START_STEPS = 16, 2.0, 4000, 20
+STARTS, AWAY, START_POINTS, START_STEPS = 16, 2.0, 8000, 20
 
 
 def level_of(evidence: Evidence, share: float) -> tuple[Volume, Volume]:
