@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.autograd.function import once_differentiable
 
+from medmi.information import kernels_cpu
 from medmi.information.blocks import Kept, pieces, working
 from medmi.information.windows import WINDOWS, Window
 
@@ -155,8 +156,6 @@ class _CompiledMoments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor, layout: Layout) -> torch.Tensor:
-        from medmi.information import kernels_cpu  # numba takes a while to import
-
         ctx.save_for_backward(x, y)
         ctx.layout = layout
         axes = torch.cat([layout.x.low, layout.x.scale, layout.y.low, layout.y.scale], 1)
@@ -165,8 +164,6 @@ class _CompiledMoments(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        from medmi.information import kernels_cpu
-
         (x, y), layout = ctx.saved_tensors, ctx.layout
         grads: list[torch.Tensor | None] = [None, None]
         pairs = ((x, y, layout.x, layout.y), (y, x, layout.y, layout.x))

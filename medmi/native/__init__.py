@@ -1,1 +1,1 @@
-"""Loops over voxels and points in C. They have no docstrings of their own: the modules named ``*_cpu`` say what each does and call it."""
+"""Loops over voxels and points in C. They have no docstrings of their own: the module that calls one says what it does."""

@@ -154,6 +154,7 @@ void settle(const Argument *a) {
     }
 }
 
+/* Two poses on opposite sides of where the steps have led. */
 void place_pair(const Argument *a) {
     const double *origin = a[0].data, *at = a[1].data, *offset = a[2].data, *basis = a[3].data;
     const int64_t size = a[3].shape[0];
@@ -164,6 +165,7 @@ void place_pair(const Argument *a) {
     }
 }
 
+/* Move by the mean of both gradients, as far as they are finite, through the inverse Hessian. */
 void climb(const Argument *a) {
     const double *gradients = a[0].data, *poses = a[1].data, *basis = a[2].data, *inverse = a[3].data, radius = a[4].real, gain = a[5].real;
     const int64_t size = a[2].shape[0];

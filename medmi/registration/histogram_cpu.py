@@ -1,4 +1,4 @@
-"""Compiled loops over the joint histogram of sampled points: filling it, and how a function of it changes with each point.
+"""Compiled loops over the joint histogram of sampled points: filling it, what it tells, and how that changes with each point.
 
 C channels, B poses, N points, in this order.
 """

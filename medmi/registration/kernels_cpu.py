@@ -3,8 +3,7 @@
 Everything is lifted to 3D (a 2D image has one slice) and to homogeneous 4x4 matrices, so that one loop serves 2D and 3D, linear
 and projective maps. C channels, B poses, N points, in this order: the points come last and in blocks that stay in the nearest cache, so
 that all but the look-up of voxels runs on whole vectors. Each pose is summed by one thread in one order, so that the bits of a
-result do not depend on the number of threads. The loops write out what a short vector would hold, because neither calls nor
-small arrays are free inside them.
+result do not depend on the number of threads.
 
 A point has a *weight*: 1 inside the moving image, falling to 0 within a voxel beyond its outermost voxels, so that what a pose gains or
 loses at the rim has a derivative too; 0 where a mask, interpolated, is under a half.
