@@ -99,8 +99,8 @@ VECTOR void interpolate(const Argument *a) {
 }
 
 VECTOR void steepen(const Argument *a) {
-    const float *channel = a[0].data, low = (float)a[1].real, high = (float)a[2].real, scale = 1.0f / (high - low);
-    float *steepness = a[3].data;
+    const float *channel = a[0].data;
+    float *steepness = a[1].data;
     const int64_t nx = a[0].shape[0], ny = a[0].shape[1], nz = a[0].shape[2];
     for (int64_t i = 0; i < nx; i++)
         for (int64_t j = 0; j < ny; j++) {
@@ -109,16 +109,10 @@ VECTOR void steepen(const Argument *a) {
             const float *restrict above = i > 0 ? here - ny * nz : here, *restrict below = i < nx - 1 ? here + ny * nz : here;
             const float *restrict left = j > 0 ? here - nz : here, *restrict right = j < ny - 1 ? here + nz : here;
             float *restrict out = steepness + at;
-            for (int64_t k = 0; k < nz; k++) {
-                const float value = between(here[k], low, high);
-                out[k] += (fabsf(between(above[k], low, high) - value) + fabsf(between(below[k], low, high) - value)
-                           + fabsf(between(left[k], low, high) - value) + fabsf(between(right[k], low, high) - value))
-                          * scale;
-            }
-            for (int64_t k = 0; k < nz - 1; k++)
-                out[k] += fabsf(between(here[k + 1], low, high) - between(here[k], low, high)) * scale;
-            for (int64_t k = 1; k < nz; k++)
-                out[k] += fabsf(between(here[k], low, high) - between(here[k - 1], low, high)) * scale;
+            for (int64_t k = 0; k < nz; k++)
+                out[k] += fabsf(above[k] - here[k]) + fabsf(below[k] - here[k]) + fabsf(left[k] - here[k]) + fabsf(right[k] - here[k]);
+            for (int64_t k = 0; k < nz - 1; k++) out[k] += fabsf(here[k + 1] - here[k]);
+            for (int64_t k = 1; k < nz; k++) out[k] += fabsf(here[k] - here[k - 1]);
         }
 }
 

@@ -7,6 +7,18 @@
 /* Probabilities under this are none. */
 #define TINY 1e-12
 
+VECTOR void compand(const Argument *a) {
+    const float *values = a[0].data, *curve = a[3].data;
+    const float low = (float)a[1].real, steps = (float)(a[3].size - 1), scale = steps / ((float)a[2].real - low);
+    const int32_t last = (int32_t)a[3].size - 2;
+    float *heights = a[4].data;
+    for (int64_t n = 0; n < a[0].size; n++) {
+        const float step = between((values[n] - low) * scale, 0.0f, steps);
+        const int32_t k = at_most((int32_t)step, last);
+        heights[n] = curve[k] + (step - (float)k) * (curve[k + 1] - curve[k]);
+    }
+}
+
 /* Where a block of points falls: the entry of the table behind each, as rows of `bins`, and the fractions on from there. */
 typedef struct {
     uint32_t cell[BLOCK];

@@ -55,6 +55,7 @@ void settle_rim(const Argument *a);
 void project(const Argument *a);
 void keep(const Argument *a);
 void pull_back(const Argument *a);
+void compand(const Argument *a);
 void histogram(const Argument *a);
 void inform_tables(const Argument *a);
 void inform_points(const Argument *a);

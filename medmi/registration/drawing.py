@@ -26,12 +26,14 @@ class Drawn:
     Attributes:
         index: ``(3, N)`` float32, in voxels.
         values: ``(C, N)`` float32.
+        heights: ``(C, N)`` float32, the values of the companded image, from 0 to 1.
         to_world: ``(4, 4)`` index to world.
         share: of the chances of all voxels, that of those it was drawn from.
     """
 
     index: Array
     values: Array
+    heights: Array
     to_world: Array
     share: float = 1.0
 
@@ -80,11 +82,12 @@ def draw_sets(
 
     def placed(k: int) -> Drawn:
         index = np.empty((3, counts[k]), np.float32)
-        values = np.empty((len(volume.voxels), counts[k]), np.float32)
+        values, heights = np.empty((2, len(volume.voxels), counts[k]), np.float32)
         some = voxels[k, : counts[k]], numbers[k, : counts[k]]
         drawing_cpu.scatter(*some, stream, volume.voxels.shape[1:], index)
         drawing_cpu.interpolate(volume.voxels, index, values)
-        return Drawn(index, values, volume.to_world, share)
+        drawing_cpu.interpolate(volume.companded, index, heights)
+        return Drawn(index, values, heights, volume.to_world, share)
 
     return shared_out(placed, range(sets), threads)
 

@@ -56,9 +56,9 @@ def interpolate(volume: Array, index: Array, values: Array) -> None:
     loops.interpolate(volume, index, values)
 
 
-def steepen(channel: Array, low: float, high: float, steepness: Array) -> None:
-    """Add to ``steepness (X, Y, Z)`` the steps from each voxel to its neighbours along all axes, as shares of the range."""
-    loops.steepen(channel, low, high, steepness)
+def steepen(channel: Array, steepness: Array) -> None:
+    """Add to ``steepness (X, Y, Z)`` the steps from each voxel of a channel to its neighbours along all axes."""
+    loops.steepen(channel, steepness)
 
 
 def see(matrix: Array, low: Array, high: Array, shape: tuple[int, int, int], spans: Array) -> None:

@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from medmi.registration.levels import Array, Volume
+from medmi.registration.otsu import otsu_threshold
 
-HISTOGRAM_BINS = 128
 FOREGROUND_POINTS = 600
 
 
@@ -51,21 +51,6 @@ class Evidence:
     def foreground(self) -> Array:
         """Centred world points ``(N, 3)`` of the foreground, at most ``FOREGROUND_POINTS``, spread evenly in memory order."""
         return foreground_points(self.levels[-1][0]) - self.centre
-
-
-def otsu_threshold(values: Array) -> float:
-    """Otsu's threshold of ``values (N,)``: the bin edge that separates two classes farthest apart (1979, Eq. 18).
-
-    >>> 0.2 < otsu_threshold(np.array([0.0, 0.1, 0.2, 0.9, 1.0])) < 0.9
-    True
-    """
-    counts, edges = np.histogram(values, HISTOGRAM_BINS)
-    middle = (edges[:-1] + edges[1:]) / 2
-    below = np.cumsum(counts)[:-1].astype(np.float64)
-    above = counts.sum() - below
-    sums = np.cumsum(counts * middle)
-    between = below * above * (sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)) ** 2
-    return float(edges[1:-1][int(np.argmax(between))])
 
 
 def foreground_points(volume: Volume, most: int = FOREGROUND_POINTS) -> Array:

@@ -17,6 +17,14 @@ NONE = np.empty(0, np.float32)
 TINY = 1e-12
 
 
+def compand(values: Array, low: float, high: float, curve: Array, heights: Array) -> None:
+    """Heights of a curve at ``values``: it is given at equal steps from ``low`` to ``high`` and straight between them.
+
+    All arrays are float32; values beyond either end are there, and what is no number is at the low one.
+    """
+    loops.compand(values, low, high, curve, heights)
+
+
 def histogram(
     values: Array, weights: Array, places: Array, counts: Array, fixed_positions: Array, low: Array, scale: Array,
     tables: Array,

@@ -10,13 +10,15 @@ import torch
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from medmi.grid import Grid
-from medmi.registration import drawing_cpu, kernels_cpu
+from medmi.registration import drawing_cpu, histogram_cpu, kernels_cpu
+from medmi.registration.companding import companding
 from medmi.registration.problem import Side
 from medmi.spatial.pyramid import shrink, shrink_factors
 
 Array = np.ndarray
 RANGE_PERCENTILES = (0.5, 99.9)
 RANGE_VOXELS = 60_000
+CURVE_VOXELS = 20_000
 NO_MASK, NO_PAIRS = np.zeros((0, 0, 0), np.uint8), np.zeros((0, 0, 0))
 
 
@@ -60,12 +62,21 @@ class Volume:
         return rows.mean(1, dtype=np.float64), rows.var(1, dtype=np.float64)
 
     @cached_property
+    def companded(self) -> Array:
+        """The voxels along the curve of :mod:`~medmi.registration.companding`, from 0 to 1, ``(C, X, Y, Z)`` float32."""
+        rows, out = self.voxels.reshape(len(self.voxels), -1), np.empty_like(self.voxels)
+        seen = rows[:, self.mask.ravel() > 0] if self.mask.size else rows
+        seen = seen[:, :: max(1, seen.shape[1] // CURVE_VOXELS)]
+        for row, some, low, high, placed in zip(self.voxels, seen, self.low, self.high, out):
+            histogram_cpu.compand(row, low, high, companding((some - low) / (high - low)).astype(np.float32), placed)
+        return out
+
+    @cached_property
     def steepness(self) -> Array:
-        """Steps from each voxel to its neighbours as shares of the range, summed over axes and channels, ``(X, Y, Z)`` float32; 0
-        outside the mask."""
+        """Steps of the companded voxels to their neighbours, summed over axes and channels, ``(X, Y, Z)`` float32; 0 outside the mask."""
         out = np.zeros(self.voxels.shape[1:], np.float32)
-        for channel, low, high in zip(self.voxels, self.low, self.high):
-            drawing_cpu.steepen(channel, low, high, out)
+        for channel in self.companded:
+            drawing_cpu.steepen(channel, out)
         return out * self.mask if self.mask.size else out
 
 

@@ -107,16 +107,11 @@ class Objective:
         return moving.low + np.float32(BACKGROUND) * (moving.high - moving.low)
 
 
-def make_objective(
-    term: Term, drawn: Drawn, volumes: tuple[Volume, Volume], centre: Array, bins: int, threads: int
-) -> Objective:
-    """The objective of a term on drawn points; ``volumes`` are the fixed and the moving one of the level."""
-    fixed, moving = volumes
-    scale = ((bins - 1) / (fixed.high - fixed.low)).astype(np.float32)
-    values = np.ascontiguousarray(drawn.values, np.float32)
+def make_objective(term: Term, drawn: Drawn, moving: Volume, centre: Array, bins: int, threads: int) -> Objective:
+    """The objective of a term on drawn points and the moving volume of the same level."""
     samples = Samples(
-        fixed=values,
-        positions=np.clip((values - fixed.low[:, None]) * scale[:, None], 0, bins - 1).astype(np.float32, copy=False),
+        fixed=np.ascontiguousarray(drawn.values, np.float32),
+        positions=np.ascontiguousarray(drawn.heights, np.float32) * np.float32(bins - 1),
         low=moving.low,
         scale=((bins - 1) / (moving.high - moving.low)).astype(np.float32),
         bins=bins,

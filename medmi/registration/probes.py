@@ -32,9 +32,9 @@ def level_of(evidence: Evidence, share: float) -> tuple[Volume, Volume]:
 
 def information(evidence: Evidence, share: float, points: int, bins: int, rng: np.random.Generator) -> Objective:
     """Mutual information on freshly drawn points of a level, more of them where the moving image is the smaller."""
-    volumes, points = level_of(evidence, share), round(points * surplus_of_points(*evidence.levels[0]))
+    (fixed, moving), points = level_of(evidence, share), round(points * surplus_of_points(*evidence.levels[0]))
     term = for_sizes(TERMS["mi"], evidence.scales)
-    return make_objective(term, draw(volumes[0], points, rng), volumes, evidence.centre, bins, 1)
+    return make_objective(term, draw(fixed, points, rng), moving, evidence.centre, bins, 1)
 
 
 def searched(evidence: Evidence, rng: np.random.Generator) -> Array:

@@ -97,6 +97,6 @@ class Run:
 
     def objective_of(self, term: Term, level: int, drawn: Drawn) -> Sampled:
         request, bins = self.request, self.stages[level].bins
-        objective = make_objective(term, drawn, self.levels[level], self.centre, bins, request.threads)
+        objective = make_objective(term, drawn, self.levels[level][1], self.centre, bins, request.threads)
         compiled = request.device.type in COMPILED
         return objective if compiled else torch_objective(objective, self.moving_tensors[level])

@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from medmi.registration.ascent import LEAST_OVERLAP, TRIALS, Climbers, ascend
 from medmi.registration.drawing import Drawn, draw
 from medmi.registration.families import scaled_basis
-from medmi.registration.levels import Volume, lift, pyramid
+from medmi.registration.levels import lift, pyramid
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.quasi_newton_cpu import update
 from medmi.registration.terms import TERMS
@@ -175,12 +175,9 @@ def objective_for(name: str, truth: torch.Tensor) -> tuple[Objective, np.ndarray
     at = points @ to_index[:3, :3].T + to_index[:3, 3]
     values = map_coordinates(moving.voxels[0].astype(np.float64), at.T, order=1)
     values = np.sin(2.2 * values) + 0.3 if name in ("mi", "nmi") else values
-    drawn = Drawn(np.ascontiguousarray(points.T, np.float32), values.astype(np.float32)[None], np.eye(4))
-    levels = (
-        Volume(fixed.voxels, fixed.mask, fixed.to_world, values.min(keepdims=True), values.max(keepdims=True)),
-        moving,
-    )
-    return make_objective(TERMS[name], drawn, levels, np.zeros(3), 24, 1), lift(truth), scaled_basis("rigid", problem)
+    row = values.astype(np.float32)[None]
+    drawn = Drawn(np.ascontiguousarray(points.T, np.float32), row, (row - row.min()) / np.ptp(row), np.eye(4))
+    return make_objective(TERMS[name], drawn, moving, np.zeros(3), 24, 1), lift(truth), scaled_basis("rigid", problem)
 
 
 @pytest.mark.parametrize("name", TERMS)

@@ -13,11 +13,11 @@ from medmi.registration.evidence import (
     errors_of,
     foreground_points,
     images_of,
-    otsu_threshold,
     share_in_view,
 )
 from medmi.registration.levels import Volume, lift
 from medmi.registration.motion import moved_along
+from medmi.registration.otsu import otsu_threshold
 from medmi.spatial.generators import generators
 from tests.oracles.grids import oblique_grid
 

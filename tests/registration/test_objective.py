@@ -35,13 +35,14 @@ def objective_of(
     # Of this seed no point lies on a voxel's face at the poses that are tested: there the derivative depends on the side.
     drawn = draw(fixed, count, np.random.default_rng(1))
     near = np.linalg.norm(drawn.points - centre[:, None], axis=0) < 6.5
-    drawn = Drawn(drawn.index[:, near], drawn.values[:, near], drawn.to_world)
-    return make_objective(TERMS[name], drawn, (fixed, moving), centre, 16, threads), centre
+    drawn = Drawn(drawn.index[:, near], drawn.values[:, near], drawn.heights[:, near], drawn.to_world)
+    return make_objective(TERMS[name], drawn, moving, centre, 16, threads), centre
 
 
 def drawn_at(points: np.ndarray, values: np.ndarray) -> Drawn:
-    """World points ``(N, 3)`` with values ``(N,)`` of one channel."""
-    return Drawn(np.ascontiguousarray(points.T, np.float32), values.reshape(1, -1).astype(np.float32), np.eye(4))
+    """World points ``(N, 3)`` with values ``(N,)`` of one channel, in equal bins from 0 to 1."""
+    row = values.reshape(1, -1).astype(np.float32)
+    return Drawn(np.ascontiguousarray(points.T, np.float32), row, np.clip(row, 0, 1), np.eye(4))
 
 
 def pose_of(d: int, centre: np.ndarray, family: str = "affine", size: float = 0.15) -> np.ndarray:
@@ -85,7 +86,7 @@ def test_squared_difference_of_ramps_has_the_gradient_of_its_closed_integral():
     moving = Volume(ramp, NO_MASK, to_world, ramp.min((1, 2, 3)), ramp.max((1, 2, 3)))
     kept = index[(np.abs(index - middle) < 5).all(1)] - middle
     fixed_values = kept @ (slope + twist) + 0.25
-    objective = make_objective(TERMS["ssd"], drawn_at(kept, fixed_values), (moving, moving), np.zeros(3), 16, 1)
+    objective = make_objective(TERMS["ssd"], drawn_at(kept, fixed_values), moving, np.zeros(3), 16, 1)
     # residual = -(twist . x) - 1/4, so -mean(residual^2) has gradient 2 mean((twist . x + 1/4) [x, 1]) times each slope.
     moment = np.diag((kept**2).mean(0))
     assert np.allclose(np.cov(kept.T, bias=True), moment)
@@ -151,7 +152,7 @@ def test_a_perfect_fit_of_a_part_does_not_beat_a_fair_fit_of_all(name):
     def scores(voxels: np.ndarray) -> Scores:
         """Of the pose that is right, where the moving image is the clean pattern or its first part."""
         volume = unit_volume(np.ascontiguousarray(voxels))
-        return make_objective(TERMS[name], drawn, (volume, volume), np.zeros(3), 16, 1)(np.eye(4)[None])
+        return make_objective(TERMS[name], drawn, volume, np.zeros(3), 16, 1)(np.eye(4)[None])
 
     whole, part = scores(pattern), scores(pattern[:, :24])
     assert part.similarity[0] > whole.similarity[0] and part.overlap[0] < whole.overlap[0]
@@ -169,7 +170,7 @@ def test_merit_shrinks_with_the_overlap_where_the_similarity_does_not(name):
     drawn = drawn_at(index, values)
     still = np.eye(4)[None]
     volumes = [unit_volume(v) for v in (twice, half)]
-    both, one = (make_objective(TERMS[name], drawn, (v, v), np.zeros(3), 16, 1)(still) for v in volumes)
+    both, one = (make_objective(TERMS[name], drawn, v, np.zeros(3), 16, 1)(still) for v in volumes)
     assert (both.overlap[0], one.overlap[0]) == (1, 0.5)
     assert one.similarity[0] == pytest.approx(both.similarity[0], rel=0.05)
     assert one.merit[0] == pytest.approx(both.merit[0] / 2, rel=0.05)
@@ -240,7 +241,7 @@ def test_over_a_background_rim_the_gradient_is_that_of_the_value(name):
     full, cut = unit_volume(noisy), unit_volume(np.ascontiguousarray(noisy[:, 3:]))
     cut.to_world[0, 3] = 3
     drawn = draw(full, 40_000, np.random.default_rng(1))
-    objective = make_objective(TERMS[name], drawn, (full, cut), np.zeros(3), 16, 1)
+    objective = make_objective(TERMS[name], drawn, cut, np.zeros(3), 16, 1)
     slide = np.eye(4)
     slide[0, 3] = 0.4
     step = np.zeros((4, 4))
