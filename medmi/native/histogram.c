@@ -7,6 +7,7 @@
 /* Probabilities under this are none. */
 #define TINY 1e-12
 
+/* Heights of a curve at values; what is beyond its ends, or no number, is at one of them. */
 VECTOR void compand(const Argument *a) {
     const float *values = a[0].data, *curve = a[3].data;
     const float low = (float)a[1].real, steps = (float)(a[3].size - 1), scale = steps / ((float)a[2].real - low);
