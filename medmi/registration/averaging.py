@@ -31,9 +31,9 @@ TINY = 1e-30
 POOL = 8
 # Pairs of evaluations that measure the curvature, beside one for each parameter.
 CURVATURE_PAIRS = 3
-# At rest: the means of the second and the last third of the steps differ by less than this share of the radius. Looked at every
-# so many steps, from three times as many on.
-REST, LOOK = 0.1, 4
+# The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share
+# no more steps are taken; what ends under the second had come to rest. Looked at every so many steps, from three times as many on.
+STILL, REST, LOOK = 0.03, 0.1, 4
 
 
 @dataclass(frozen=True)
@@ -74,26 +74,25 @@ def refine(
     size = len(basis)
     slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
     origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
-    offsets, visited, done, rested = within(steps, size, radius, rng), np.empty((steps, size)), 0, False
+    offsets, visited, done, drift = within(steps, size, radius, rng), np.empty((steps, size)), 0, np.inf
     at, poses = np.zeros(size), np.empty((2, 4, 4))
-    while done < steps and not rested:
+    while done < steps and drift >= STILL:
         loops.place_pair(origin, at, offsets[done], basis, poses)
         scores = pool[done % len(pool)](poses)
         loops.climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
         visited[done], done = at, done + 1
-        rested = _rested(visited[:done], radius)
+        if done % LOOK == 0 and done >= 3 * LOOK:
+            drift = _drift(visited[:done]) / radius
         if on_step is not None:
             on_step(scores)
     mean = visited[int(done * BURN_IN) : done].mean(0)
-    return Averaged(moved_along(origin[None], mean[None], basis)[0], inverse, rested)
+    return Averaged(moved_along(origin[None], mean[None], basis)[0], inverse, drift < REST)
 
 
-def _rested(visited: Array, radius: float) -> bool:
+def _drift(visited: Array) -> float:
     third, rest = divmod(len(visited), 3)
-    if len(visited) % LOOK or len(visited) < 3 * LOOK:
-        return False
     middle, last = visited[third + rest : -third].mean(0), visited[-third:].mean(0)
-    return float(np.linalg.norm(last - middle)) < REST * radius
+    return float(np.linalg.norm(last - middle))
 
 
 def within(count: int, size: int, radius: float, rng: np.random.Generator) -> Array:
