@@ -64,9 +64,7 @@ class Volume:
     @cached_property
     def companded(self) -> Array:
         """The voxels along the curve of :mod:`~medmi.registration.companding`, from 0 to 1, ``(C, X, Y, Z)`` float32."""
-        rows, out = self.voxels.reshape(len(self.voxels), -1), np.empty_like(self.voxels)
-        seen = rows[:, self.mask.ravel() > 0] if self.mask.size else rows
-        seen = seen[:, :: max(1, seen.shape[1] // CURVE_VOXELS)]
+        seen, out = subsample(counted(self.voxels, self.mask), CURVE_VOXELS), np.empty_like(self.voxels)
         for row, some, low, high, placed in zip(self.voxels, seen, self.low, self.high, out):
             histogram_cpu.compand(row, low, high, companding((some - low) / (high - low)).astype(np.float32), placed)
         return out
@@ -153,13 +151,21 @@ def _volume(image: torch.Tensor, grid: Grid, mask: torch.Tensor | None) -> Volum
     return Volume(voxels, inside, lift(grid.affine), low, high)
 
 
+def counted(voxels: Array, mask: Array) -> Array:
+    """The values ``(C, N)`` inside the mask, if any."""
+    rows = voxels.reshape(len(voxels), -1)
+    return rows[:, mask.ravel() > 0] if mask.size else rows
+
+
+def subsample(rows: Array, most: int) -> Array:
+    """Evenly spaced columns of ``rows (C, N)``, fewer than twice as many as asked."""
+    return rows[:, :: max(1, rows.shape[1] // most)]
+
+
 def robust_range(voxels: Array, mask: Array) -> tuple[Array, Array]:
     """Percentiles ``(C,)`` of a regular subsample inside the mask; the full range where they coincide."""
-    rows = voxels.reshape(len(voxels), -1)
-    if mask.size:
-        rows = rows[:, mask.ravel() > 0]
-    seen = rows[:, :: max(1, rows.shape[1] // RANGE_VOXELS)]
-    low, high = np.percentile(seen, RANGE_PERCENTILES, axis=1)
+    rows = counted(voxels, mask)
+    low, high = np.percentile(subsample(rows, RANGE_VOXELS), RANGE_PERCENTILES, axis=1)
     empty = low >= high
     low, high = np.where(empty, rows.min(1), low), np.where(empty, rows.max(1), high)
     return low.astype(np.float32), np.where(high > low, high, low + 1).astype(np.float32)

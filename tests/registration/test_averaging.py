@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.linalg import logm
 
-from medmi.registration.averaging import POOL, curvature, refine, within
+from medmi.registration import averaging
+from medmi.registration.averaging import LOOK, POOL, curvature, refine, within
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
 
@@ -72,6 +73,19 @@ def test_a_smooth_hill_is_climbed_to_its_summit_and_rests():
     np.testing.assert_allclose(end.pose[:3, 3], SUMMIT, atol=1e-3)
     assert end.rested
     np.testing.assert_allclose(end.inverse_hessian, np.linalg.inv(HESSIAN), atol=1e-8)
+
+
+def test_steps_go_on_after_the_mean_is_at_rest_until_it_is_still(monkeypatch):
+    def after(noise: float) -> tuple[int, bool]:
+        taken, draw = [], hill(noise)
+        end = refine([draw() for _ in range(POOL)], np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append)
+        return len(taken), end.rested
+
+    assert after(0.0) == (3 * LOOK, True)
+    until_still = after(0.3)
+    monkeypatch.setattr(averaging, "STILL", averaging.REST)
+    until_rest = after(0.3)
+    assert until_rest[0] < until_still[0] and until_rest[1] and until_still[1]
 
 
 def test_the_mean_is_nearer_than_the_draws_are():
