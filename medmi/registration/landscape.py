@@ -15,7 +15,7 @@ from medmi.registration import histogram_cpu, kernels_cpu
 from medmi.registration.evidence import Evidence, derivatives_of
 from medmi.registration.levels import Array
 from medmi.registration.motion import moved_along
-from medmi.registration.objective import Objective
+from medmi.registration.objective import Objective, smaller_volume
 
 # Slabs along each axis, by dimension: 16 regions in the plane, 27 in space.
 ACROSS = {2: 4, 3: 3}
@@ -55,12 +55,12 @@ def held_share(objective: Objective, pose: Array, spatial_dims: int) -> float:
 
 
 def _moved(objective: Objective, poses: Array) -> tuple[Array, Array]:
-    """Moving values ``(C, B, N)`` and weights ``(B, N)`` at the objective's points."""
+    """Moving values ``(C, B, N)`` at the objective's points, and weights ``(B, N)``, less where the pose shrinks the fixed image."""
     moving, no_slopes = objective.moving, np.empty((0, 0, 0, 0), np.float32)
     values = np.empty((len(moving.voxels) + 1, len(poses), objective.points.shape[1]), np.float32)
     kernels_cpu.sample(moving.pairs, moving.mask_pairs, objective.to_index @ poses, objective.points, values, no_slopes)
     kernels_cpu.settle_rim(values[:-1], values[-1], objective.rim)
-    return values[:-1], values[-1]
+    return values[:-1], values[-1] * smaller_volume(poses)[:, None].astype(np.float32)
 
 
 def _ratios(objective: Objective, values: Array, weights: Array) -> Array:

@@ -121,7 +121,12 @@ def make_objective(term: Term, drawn: Drawn, moving: Volume, centre: Array, bins
 
 
 def merit_of(information: Array, overlap: Array, poses: Array) -> Array:
-    """The information of a point times the overlap, ``(B,)``, whose volume counts in the image where it is the smaller.
+    """The information of a point times the overlap, ``(B,)``, whose volume counts in the image where it is the smaller."""
+    return information * overlap * smaller_volume(poses)
+
+
+def smaller_volume(poses: Array) -> Array:
+    """How large a volume of the fixed image is in the smaller of both images, against itself: ``(B,)``, at most 1.
 
     So sizes are ranked alike whichever of two images is the fixed one, and shrinking either into the other's view wins nothing.
     """
@@ -129,8 +134,7 @@ def merit_of(information: Array, overlap: Array, poses: Array) -> Array:
     growth = np.empty(len(poses))
     determinants(poses, growth)
     with np.errstate(invalid="ignore"):  # of a pose that is not finite
-        growth /= poses[:, 3, 3] ** 3
-    return information * overlap * np.minimum(1, growth)
+        return np.minimum(1, growth / poses[:, 3, 3] ** 3)
 
 
 def unrelated_difference(fixed: Array, moving: Volume) -> float:

@@ -47,7 +47,8 @@ def poses_around(evidence: Evidence, count: int = 3) -> np.ndarray:
 def test_information_of_points_and_regions_adds_up_to_the_merit(d, channels):
     evidence = evidence_of(d, channels)
     objective = information(evidence, 1.0, 3000, 24, np.random.default_rng(0))
-    poses = poses_around(evidence)
+    sizes = np.stack([np.diag([k] * d + [1.0] * (4 - d)) for k in (0.8, 1.2)])
+    poses = np.concatenate([poses_around(evidence), evidence.pose @ sizes])
     merits = objective(poses, gradient=False).merit
     np.testing.assert_allclose(point_information(objective, poses).mean(1), merits, rtol=1e-4)
     np.testing.assert_allclose(regional_information(objective, poses, d).sum(1), merits, rtol=1e-4)
