@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -15,10 +16,15 @@ from medmi.registration import quasi_newton_cpu
 from medmi.registration.objective import Scores
 
 Array = np.ndarray
-Climbable = Callable[[Array], Scores]
 LEAST_OVERLAP = 0.1
 # Evaluations after which half of the poses and then only the leaders climb on, where that is asked.
 TRIALS = (5, 10)
+
+
+class Climbable(Protocol):
+    """Scores poses ``(B, 4, 4)``; their gradients may be zero where none is asked."""
+
+    def __call__(self, poses: Array, gradient: bool = True) -> Scores: ...
 
 
 @dataclass

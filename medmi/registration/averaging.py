@@ -4,6 +4,8 @@ The value of one set of points is rough at the scale of a voxel: its highest bum
 digit of a header. Here each step looks at other points, at two poses placed oppositely around the current one, and moves by the
 mean of both gradients through the inverse Hessian: it climbs the value smoothed over that neighbourhood, and its noise
 averages out (Robbins & Monro 1951; Polyak & Juditsky 1992, SIAM J. Control Optim. 30, Eq. 4).
+
+Where the mean is still restless after some steps, a response surface finds the top (:mod:`medmi.registration.response_surface`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from medmi.native import loops
 from medmi.registration.ascent import Climbable
 from medmi.registration.motion import moved_along, tangent
 from medmi.registration.objective import Scores
+from medmi.registration.response_surface import MOST_PARAMETERS, climb_surface, pairs_for
 
 Array = np.ndarray
 # Gain of step k: (1 + k / SETTLING) ** -DECAY. A power from 1/2 to 1 is what averaging asks for.
@@ -34,6 +37,9 @@ CURVATURE_PAIRS = 3
 # The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share
 # no more steps are taken; what ends under the second had come to rest. Looked at every so many steps, from three times as many on.
 STILL, REST, LOOK = 0.03, 0.1, 4
+# Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over a ball that many
+# times as wide tells where the top is.
+TRIAL, WIDER = 28, 2.0
 
 
 @dataclass(frozen=True)
@@ -66,27 +72,37 @@ def refine(
         pool: objectives that each look at points of their own; the steps take them in turn.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
-        steps: most pairs of evaluations, after those that measure the curvature.
+        steps: most pairs of evaluations, after those that measure the curvature and before those of a response surface.
         radius: mm around the pose that the value is smoothed over; no step is longer.
         rng: of the places around the pose.
-        on_step: called with the scores of each pair.
+        on_step: called with the scores of each pair, and the last of each round of a response surface.
     """
     size = len(basis)
     slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
     origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
-    offsets, visited, done, drift = within(steps, size, radius, rng), np.empty((steps, size)), 0, np.inf
+    offsets, visited, done, drifts = within(steps, size, radius, rng), np.empty((steps, size)), 0, [np.inf]
     at, poses = np.zeros(size), np.empty((2, 4, 4))
-    while done < steps and drift >= STILL:
+    while done < steps and drifts[-1] >= STILL and not _restless(drifts, size):
         loops.place_pair(origin, at, offsets[done], basis, poses)
         scores = pool[done % len(pool)](poses)
         loops.climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
         visited[done], done = at, done + 1
         if done % LOOK == 0 and done >= 3 * LOOK:
-            drift = _drift(visited[:done]) / radius
+            drifts.append(_drift(visited[:done]) / radius)
         if on_step is not None:
             on_step(scores)
     mean = visited[int(done * BURN_IN) : done].mean(0)
-    return Averaged(moved_along(origin[None], mean[None], basis)[0], inverse, drift < REST)
+    end, rested = moved_along(origin[None], mean[None], basis)[0], drifts[-1] < REST
+    if _restless(drifts, size):
+        around = within(pairs_for(size), size, 1.0, rng)
+        end, rested = climb_surface(pool, end, basis, around, WIDER * radius, on_step)
+    return Averaged(end, inverse, rested)
+
+
+def _restless(drifts: list[float], size: int) -> bool:
+    """Whether, the trial over, any look but the first saw no rest, where a response surface can be had; the list begins with no look."""
+    looks = TRIAL // LOOK - 2
+    return size <= MOST_PARAMETERS and len(drifts) > looks and max(drifts[2:]) >= REST
 
 
 def _drift(visited: Array) -> float:

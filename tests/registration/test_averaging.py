@@ -9,9 +9,11 @@ import pytest
 from scipy.linalg import logm
 
 from medmi.registration import averaging
-from medmi.registration.averaging import LOOK, POOL, curvature, refine, within
+from medmi.registration.ascent import Climbable
+from medmi.registration.averaging import LOOK, POOL, TRIAL, curvature, refine, within
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
+from medmi.registration.response_surface import MOST_PARAMETERS, ROUNDS
 
 # Translations: tangent coordinates are mm and compose by addition, so that a quadratic in them is exact.
 BASIS = np.zeros((3, 4, 4))
@@ -20,19 +22,19 @@ SUMMIT = np.array([1.0, -2.0, 0.5])
 HESSIAN = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
 
 
-def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Callable[[np.ndarray], Scores]]:
+def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Climbable]:
     """Draws objectives ``-(x - s)' H (x - s) / 2`` whose summit is off by noise of their own."""
     rng = np.random.default_rng(seed)
 
-    def draw() -> Callable[[np.ndarray], Scores]:
+    def draw() -> Climbable:
         summit = SUMMIT + noise * rng.standard_normal(3)
 
-        def objective(poses: np.ndarray) -> Scores:
+        def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
             away = poses[:, :3, 3] - summit
-            gradient = np.zeros((len(poses), 4, 4))
-            gradient[:, :3, 3] = -away @ HESSIAN
+            slopes = np.zeros((len(poses), 4, 4))
+            slopes[:, :3, 3] = -away @ HESSIAN
             value = -0.5 * np.einsum("bi,ij,bj->b", away, HESSIAN, away)
-            return Scores(value, np.ones(len(poses)), value, value, gradient)
+            return Scores(value, np.ones(len(poses)), value, value, slopes)
 
         return objective
 
@@ -57,11 +59,11 @@ def test_rotations_have_the_curvature_of_finite_differences():
         turns[k, i, j], turns[k, j, i] = -1, 1
     weights = np.array([3.0, 2.0, 1.0])
 
-    def objective(poses: np.ndarray) -> Scores:
-        gradient = np.zeros((len(poses), 4, 4))
-        gradient[:, range(3), range(3)] = weights
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+        slopes = np.zeros((len(poses), 4, 4))
+        slopes[:, range(3), range(3)] = weights
         value = np.einsum("i,bii->b", weights, poses[:, :3, :3])
-        return Scores(value, np.ones(len(poses)), value, value, gradient)
+        return Scores(value, np.ones(len(poses)), value, value, slopes)
 
     _, inverse = curvature(objective, np.eye(4), turns, within(60, 3, 1e-3, np.random.default_rng(0)))
     # tr(W exp(t K)) = tr(W) - t^2 (sum of the two weights across the axis) / 2 + O(t^4).
@@ -106,6 +108,43 @@ def test_the_start_is_forgotten():
     assert np.linalg.norm(ends[0] - ends[1]) < 0.01
 
 
+def restless(parameters: int) -> tuple[list[np.ndarray], int]:
+    """Where two starts end on ripples that keep single gradients from telling the top, and the evaluations of one."""
+    basis = np.concatenate([BASIS, np.zeros((parameters - 3, 4, 4))])
+    draw, ends, told = hill(), [], []
+    smooth = draw()
+
+    def rough(phase: float) -> Climbable:
+        def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+            scores, turn = smooth(poses), 10 * np.pi * poses[:, :3, 3] + phase
+            slopes = scores.gradient.copy()
+            slopes[:, :3, 3] -= 10 * np.pi * np.sin(turn)
+            value = scores.value + np.cos(turn).sum(1)
+            return Scores(value, scores.overlap, value, value, slopes)
+
+        return objective
+
+    pool = [rough(k) for k in range(POOL)]
+    for start in ([0.5, -1.5, 0.2], [1.6, -2.4, 0.9]):
+        pose, told = np.eye(4), []
+        pose[:3, 3] = start
+        ends.append(refine(pool, pose, basis, 64, 0.8, np.random.default_rng(5), told.append).pose[:3, 3])
+    return ends, len(told)
+
+
+def test_where_steps_find_no_rest_a_response_surface_brings_starts_together(monkeypatch):
+    ends, calls = restless(3)
+    assert TRIAL < calls <= TRIAL + ROUNDS
+    monkeypatch.setattr(averaging, "MOST_PARAMETERS", 2)
+    by_steps, steps = restless(3)
+    assert steps == 64
+    assert np.linalg.norm(ends[0] - ends[1]) < 0.5 * np.linalg.norm(by_steps[0] - by_steps[1])
+
+
+def test_families_of_many_parameters_go_by_steps_alone():
+    assert restless(MOST_PARAMETERS + 1)[1] == 64
+
+
 def test_the_same_generator_gives_the_same_bits():
     assert np.array_equal(refined(0.3, seed=4).pose, refined(0.3, seed=4).pose)
 
@@ -120,12 +159,12 @@ def test_poses_stay_in_their_group():
     turns = np.zeros((1, 4, 4))
     turns[0, 0, 1], turns[0, 1, 0] = -1, 1
 
-    def objective(poses: np.ndarray) -> Scores:
-        gradient = np.zeros((len(poses), 4, 4))
-        gradient[:, 0, 1] = -1.0
-        gradient[:, 1, 0] = 1.0
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+        slopes = np.zeros((len(poses), 4, 4))
+        slopes[:, 0, 1] = -1.0
+        slopes[:, 1, 0] = 1.0
         value = poses[:, 1, 0] - poses[:, 0, 1]
-        return Scores(value, np.ones(len(poses)), value, value, gradient)
+        return Scores(value, np.ones(len(poses)), value, value, slopes)
 
     start = moved_along(np.eye(4)[None], np.array([[1.2]]), turns)[0]
     pose = refine([objective], start, turns, 40, 0.5, np.random.default_rng(0)).pose
@@ -136,7 +175,7 @@ def test_poses_stay_in_their_group():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_slopes_that_are_not_finite_leave_the_pose_where_it_is(bad):
-    def objective(poses: np.ndarray) -> Scores:
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
         return Scores(*[np.full(len(poses), bad)] * 4, np.full((len(poses), 4, 4), bad))
 
     assert np.array_equal(refine([objective], np.eye(4), BASIS, 4, 1.0, np.random.default_rng(0)).pose, np.eye(4))

@@ -1,0 +1,112 @@
+"""Refinement by a response surface: on quadratics in closed form, smooth and under ripples that hide their top from gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from medmi.registration import response_surface
+from medmi.registration.averaging import within
+from medmi.registration.objective import Scores
+from medmi.registration.response_surface import ROUNDS, climb_surface, pairs_for
+
+# Translations: tangent coordinates are mm and compose by addition, so that a quadratic in them is exact.
+BASIS = np.zeros((3, 4, 4))
+BASIS[[0, 1, 2], [0, 1, 2], [3, 3, 3]] = 1
+SUMMIT = np.array([0.7, -0.4, 0.5])
+HESSIAN = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 0.3]])
+OFFSETS = within(pairs_for(3), 3, 1.0, np.random.default_rng(0))
+
+
+def scored(value: np.ndarray) -> Scores:
+    return Scores(value, np.ones(len(value)), value, value, np.zeros((len(value), 4, 4)))
+
+
+def hill(ripple: float = 0.0, level: float = 0.0, phase: float = 0.0):
+    """``-(x - s)' H (x - s) / 2`` with ripples a fifth of a mm long."""
+
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+        away = poses[:, :3, 3] - SUMMIT
+        rough = ripple * np.cos(2 * np.pi * 5 * poses[:, :3, 3] + phase).sum(1)
+        return scored(level + rough - 0.5 * np.einsum("bi,ij,bj->b", away, HESSIAN, away))
+
+    return objective
+
+
+def at(place) -> np.ndarray:
+    pose = np.eye(4)
+    pose[:3, 3] = place
+    return pose
+
+
+def test_the_top_of_a_quadratic_is_found_in_one_round_and_rests_in_the_next():
+    told: list[Scores] = []
+    pose, rested = climb_surface([hill()], at([0, 0, 0]), BASIS, OFFSETS, 1.5, told.append)
+    np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
+    assert rested and len(told) == 2
+
+
+def test_sets_of_points_may_differ_in_level():
+    levels = [hill(level=5.0 * k) for k in range(8)]
+    pose, _ = climb_surface(levels, at([0, 0, 0]), BASIS, OFFSETS, 1.5)
+    np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
+
+
+def test_no_step_is_longer_than_the_radius_and_one_that_has_not_rested_says_so():
+    pose, rested = climb_surface([hill()], at([10, 0, 0]), BASIS, OFFSETS, 0.5)
+    travelled = 10 - pose[0, 3]
+    assert 0.5 < travelled <= 0.5 * ROUNDS + 1e-9 and not rested
+
+
+def test_ripples_that_stop_gradients_do_not_keep_two_starts_apart():
+    """Slopes of the ripples are up to 2 pi 5 0.1 = 3 a mm; along its flat axis the hill's own are under 0.3 up to a mm from the top."""
+    rough = [hill(0.1, phase=k) for k in range(8)]
+    ends = [climb_surface(rough, at(place), BASIS, OFFSETS, 1.5)[0][:3, 3] for place in ([0, 0, 0], [1.2, -0.9, 0.9])]
+    assert np.linalg.norm(ends[0] - ends[1]) < 0.1
+    assert max(np.linalg.norm(end - SUMMIT) for end in ends) < 0.25
+
+
+def test_one_round_more_would_not_move_what_rests(monkeypatch):
+    rough = [hill(0.1, phase=k) for k in range(8)]
+    pose, rested = climb_surface(rough, at([0, 0, 0]), BASIS, OFFSETS, 1.5)
+    monkeypatch.setattr(response_surface, "ROUNDS", 1)
+    again, _ = climb_surface(rough, pose, BASIS, OFFSETS, 1.5)
+    assert rested and np.linalg.norm(again[:3, 3] - pose[:3, 3]) < response_surface.REST * 1.5
+
+
+def test_rotations_end_at_the_best_turn():
+    """tr(R T') over rotations is highest at T."""
+    turns = np.zeros((3, 4, 4))
+    for k, (i, j) in enumerate([(1, 2), (2, 0), (0, 1)]):
+        turns[k, i, j], turns[k, j, i] = -1, 1
+    goal = Rotation.from_rotvec([0.2, -0.1, 0.3]).as_matrix()
+
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+        return scored(np.einsum("bij,ij->b", poses[:, :3, :3], goal))
+
+    pose, rested = climb_surface([objective], np.eye(4), turns, OFFSETS, 0.3)
+    apart = Rotation.from_matrix(pose[:3, :3] @ goal.T).magnitude()
+    assert rested and apart < 0.01
+    np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-12)
+
+
+def test_a_saddle_is_climbed_not_sunk_into():
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+        x, y, z = poses[:, :3, 3].T
+        return scored(0.5 * x**2 + 0.2 * x - y**2 - z**2)
+
+    pose, rested = climb_surface([objective], at([0, 0.1, 0]), BASIS, OFFSETS, 1.0)
+    assert pose[0, 3] > 1 and not rested
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_leave_the_pose_where_it_is(bad):
+    start = at([1.0, 2.0, 3.0])
+    pose, rested = climb_surface([lambda poses, gradient: scored(np.full(len(poses), bad))], start, BASIS, OFFSETS, 1.0)
+    assert np.array_equal(pose, start) and not rested
+
+
+@pytest.mark.parametrize(("size", "coefficients"), [(1, 3), (3, 10), (6, 28)])
+def test_pairs_grow_with_the_coefficients_of_a_quadratic(size, coefficients):
+    assert pairs_for(size) == round(4.5 * coefficients)
