@@ -49,7 +49,7 @@ class Averaged:
     Attributes:
         pose: ``(4, 4)``.
         inverse_hessian: ``(t, t)`` of minus the smoothed value there, in mm squared per unit of it.
-        rested: whether the mean had come to rest.
+        rested: whether it had come to rest.
     """
 
     pose: Array

@@ -17,32 +17,32 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -4.9175,
+    -4.1233,
     MappingProxyType(
         {
-            "spread": -0.7397,
-            "middle_fall": 1.0891,
-            "fine_fall": 1.0175,
-            "relative_fall": 0.2971,
-            "lead": 0.2666,
-            "view": 0.2947,
-            "held": 1.4901,
-            "search": -0.01,
-            "restart": -0.7311,
+            "spread": -0.6819,
+            "middle_fall": 0.3996,
+            "fine_fall": 1.1634,
+            "relative_fall": 0.3375,
+            "lead": 0.475,
+            "view": 0.2383,
+            "held": 1.4389,
+            "search": -0.4685,
+            "restart": -0.1409,
         }
     ),
 )
 ERROR = Reading(
-    0.5811,
+    0.779,
     MappingProxyType(
         {
-            "spread": 0.0529,
-            "fine_fall": -0.1781,
-            "relative_fall": -0.5328,
-            "lead": -0.1306,
-            "held": -0.4572,
-            "search": 0.0228,
-            "restart": 0.8326,
+            "spread": 0.2671,
+            "fine_fall": -0.1579,
+            "relative_fall": -0.3759,
+            "lead": -0.1272,
+            "held": -0.2295,
+            "search": 0.1366,
+            "restart": 0.6839,
         }
     ),
 )

@@ -91,10 +91,9 @@ class _Surface:
 
     def step(self, ahead: Array, behind: Array) -> Array:
         """From the middle to the top, ``(t,)`` as a share of the radius, at most 1 long."""
+        halves = self.to_bend @ (ahead + behind) / 2
         bend = np.empty((self.size, self.size))
-        bend[self.rows, self.columns] = bend[self.columns, self.rows] = -(self.to_bend @ (ahead + behind) / 2)[
-            : len(self.rows)
-        ]
+        bend[self.rows, self.columns] = bend[self.columns, self.rows] = -halves[: len(self.rows)]
         curvatures, ways = np.linalg.eigh(bend)
         least = max(float(np.abs(curvatures).max()) * LEAST_CURVATURE, TINY)
         step = ways @ (ways.T @ (self.to_slope @ (ahead - behind)) / np.maximum(curvatures, least))
