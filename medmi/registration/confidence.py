@@ -83,7 +83,8 @@ def judge(evidence: Evidence) -> Judgement:
     fine_points = information(evidence, 1.0, FINE_POINTS, FINE_BINS, rng)
     fine = surroundings(evidence, fine_points)
     sums = regional_information(fine_points, found, evidence.spatial_dims)
-    rivals = _rivals(evidence, found, significance(fine.here - sums))
+    away = distances(found, evidence.pose, evidence.foreground)
+    rivals = _rivals(evidence, found, away, significance(_best_within(evidence.limit_mm, fine.here, sums, away) - sums))
     measurements = {
         **_falls(evidence, middle, fine),
         **_distances(evidence, found, ends),
@@ -139,9 +140,14 @@ def rival_probabilities(significances: Array) -> Array:
     return odds * (strongest / (1 + strongest) / max(odds.sum(), TINY))
 
 
-def _rivals(evidence: Evidence, found: Array, ahead: Array) -> Rivals:
-    """The found optima more than a limit from the judged pose and from each other; ``ahead`` is the judged pose's lead on each."""
-    away = distances(found, evidence.pose, evidence.foreground)
+def _best_within(limit: float, here: Array, sums: Array, away: Array) -> Array:
+    """Information by region ``(R,)`` of the judged pose, or of an optimum within the limit that has more: rivals are optima, too."""
+    near = np.concatenate([here[None], sums[away <= limit]])
+    return near[np.argmax(near.sum(-1))]
+
+
+def _rivals(evidence: Evidence, found: Array, away: Array, ahead: Array) -> Rivals:
+    """The found optima more than a limit away from the judged pose and from each other; ``ahead`` is its lead on each."""
     far = np.flatnonzero(away > evidence.limit_mm)
     apart = distinct(found[far], -ahead[far], evidence.foreground, RIVALS, evidence.limit_mm)
     kept = far[apart]

@@ -33,8 +33,9 @@ FREED_STEPS = 12
 # Share of the last level's points by which the best is judged in the end. Poses climb on all: on few, where they end depends on where
 # they began.
 JUDGED = 3
-# Spacings of the last level around what the moving image sees, from where its points are drawn.
-MARGIN = 4
+# Spacings of the last level around what the moving image sees, from where its points are drawn: as far as a pose may still walk and look,
+# or it would depend on the start which points come into view.
+MARGIN = 8
 
 
 @dataclass(frozen=True)

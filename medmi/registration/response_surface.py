@@ -21,10 +21,11 @@ Array = np.ndarray
 MOST_PARAMETERS = 7
 # Pairs of values for each coefficient of the quadratic.
 PAIRS_EACH = 4.5
-# Rounds at most, and the step under which the pose rests, as a share of the radius.
-ROUNDS, REST = 4, 0.05
+# Rounds at most. A pose rests when all steps to come would add up to less than this share of the radius: each is taken to be shorter than
+# the one before by the factor last seen, or by this one where that is more.
+ROUNDS, REST, SHRINKING = 8, 0.03, 1 / 3
 # Curvatures under this share of the largest are taken as noise.
-LEAST_CURVATURE = 0.02
+LEAST_CURVATURE = 0.04
 TINY = 1e-30
 
 
@@ -56,6 +57,7 @@ def climb_surface(
     """
     surface = _Surface(offsets, len(pool))
     parts = np.array_split(offsets * radius, len(pool))
+    length = np.inf
     for _ in range(ROUNDS):
         scores = [objective(_around(pose, part, basis), gradient=False) for objective, part in zip(pool, parts)]
         if on_round is not None:
@@ -66,7 +68,9 @@ def climb_surface(
             return pose, False
         step = surface.step(ahead, behind)
         pose = moved_along(pose[None], radius * step[None], basis)[0]
-        if np.linalg.norm(step) < REST:
+        before, length = length, float(np.linalg.norm(step))
+        shrinking = max(length / max(before, TINY), SHRINKING)
+        if shrinking < 1 and length * shrinking / (1 - shrinking) < REST:
             return pose, True
     return pose, False
 

@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import norm
 
 from medmi import Grid, InputError, RegistrationResult, register
+from medmi.registration import confidence
 from medmi.registration.calibration import CONFIDENCE, ERROR, Reading
 from medmi.registration.confidence import confidence_of, error_ratio_of, judge, read, rival_probabilities
 from medmi.registration.evidence import Evidence
@@ -83,6 +84,22 @@ def test_a_pose_beside_the_optimum_is_not_trusted(done):
     assert away.rivals.distances[0] == pytest.approx(3 * evidence.limit_mm, rel=0.2)
     assert away.rivals.probabilities[0] > 0.5
     assert away.rivals.probabilities.sum() > 0.95
+
+
+def test_a_rival_is_held_against_the_best_place_within_the_limit(done, monkeypatch):
+    """The judged pose lies 0.9 limits beside the optimum, a rival 0.5 limits on its other side."""
+    evidence = done._evidence
+
+    def beside(limits: float) -> np.ndarray:
+        pose = evidence.pose.copy()
+        pose[0, 3] += limits * evidence.limit_mm
+        return pose
+
+    def lead(*found: np.ndarray) -> float:
+        monkeypatch.setattr(confidence, "searched", lambda *_: np.stack(found))
+        return judge(replace(evidence, pose=beside(0.9))).measurements["lead"]
+
+    assert lead(beside(-0.5)) < 0 < lead(beside(-0.5), evidence.pose)
 
 
 def symmetric(matrix: np.ndarray) -> tuple[MetaTensor, MetaTensor]:

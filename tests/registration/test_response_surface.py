@@ -75,6 +75,20 @@ def test_one_round_more_would_not_move_what_rests(monkeypatch):
     assert rested and np.linalg.norm(again[:3, 3] - pose[:3, 3]) < response_surface.REST * 1.5
 
 
+def test_slow_rounds_go_on_though_each_is_short(monkeypatch):
+    """Where flat curvature is taken for more than it is, steps of 0.08, 0.064, 0.0512 have 0.2 still to come."""
+
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+        x, y, z = poses[:, :3, 3].T
+        return scored(-0.5 * (0.2 * (x - 0.4) ** 2 + y**2 + z**2))
+
+    monkeypatch.setattr(response_surface, "LEAST_CURVATURE", 1.0)
+    told: list[Scores] = []
+    pose, rested = climb_surface([objective], at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
+    assert not rested and len(told) == ROUNDS
+    assert pose[0, 3] == pytest.approx(0.4 * (1 - 0.8**ROUNDS), abs=1e-9)
+
+
 def test_rotations_end_at_the_best_turn():
     """tr(R T') over rotations is highest at T."""
     turns = np.zeros((3, 4, 4))
