@@ -15,7 +15,7 @@ class Stage:
         spacing: mm between voxels after shrinking.
         points: fixed points that are drawn, more where the moving image is the smaller.
         poses: how many of the best poses are refined together.
-        steps: most evaluations of the objective for each of them; at the last level most pairs of them.
+        steps: most evaluations of the objective for each of them; at the last level most pairs of them, before those of a response surface.
         first_step: length of the first step, as a share of ``spacing``.
         bins: of the joint histogram along each axis.
     """
