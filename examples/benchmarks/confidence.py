@@ -1,6 +1,6 @@
 """Calibrates the confidence on some patients and reports how it does on others.
 
-Run it from a checkout as ``python examples/benchmarks/confidence.py DATA`` with the folder of real images; about ten minutes on one core.
+Run it from a checkout as ``python examples/benchmarks/confidence.py DATA`` with the folder of real images; about twenty minutes on one core.
 The measurements of every run are kept in ``--rows``, so that ``--reuse`` fits and reports at once. ``--write`` puts the coefficients
 into ``medmi/registration/calibration.py`` and the plot into ``docs/reliability.png``.
 
@@ -40,10 +40,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Which way each measurement speaks for a right result: none may speak against what it means.
 SIGNS = {
     "spread": -1,
-    "middle_fall": 1,
     "fine_fall": 1,
     "relative_fall": 1,
     "lead": 1,
+    "edge_fall": 1,
+    "edge_lead": 1,
     "view": 1,
     "held": 1,
     "search": -1,
@@ -265,7 +266,7 @@ def write_calibration(readings: tuple[Reading, Reading], path: pathlib.Path) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path)
-    parser.add_argument("--runs", type=int, default=620)
+    parser.add_argument("--runs", type=int, default=1240)
     parser.add_argument("--rows", type=pathlib.Path, default=pathlib.Path("confidence.jsonl"))
     parser.add_argument("--reuse", action="store_true", help="take the rows as they are")
     parser.add_argument("--write", action="store_true", help="store the coefficients and the plot")

@@ -17,32 +17,36 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -4.1233,
+    -2.3542,
     MappingProxyType(
         {
-            "spread": -0.6819,
-            "middle_fall": 0.3996,
-            "fine_fall": 1.1634,
-            "relative_fall": 0.3375,
-            "lead": 0.475,
-            "view": 0.2383,
-            "held": 1.4389,
-            "search": -0.4685,
-            "restart": -0.1409,
+            "spread": -0.2644,
+            "fine_fall": 0.9295,
+            "relative_fall": 0.5681,
+            "lead": 0.3666,
+            "edge_fall": 8.5638,
+            "edge_lead": 1.3732,
+            "view": 0.9732,
+            "held": 0.6954,
+            "search": -0.1894,
+            "restart": -0.7622,
         }
     ),
 )
 ERROR = Reading(
-    0.779,
+    0.8031,
     MappingProxyType(
         {
-            "spread": 0.2671,
-            "fine_fall": -0.1579,
-            "relative_fall": -0.3759,
-            "lead": -0.1272,
-            "held": -0.2295,
-            "search": 0.1366,
-            "restart": 0.6839,
+            "spread": 0.1809,
+            "fine_fall": -0.0135,
+            "relative_fall": -0.4198,
+            "lead": -0.0941,
+            "edge_fall": -3.4453,
+            "edge_lead": -0.5364,
+            "view": -0.0472,
+            "held": -0.4623,
+            "search": 0.1193,
+            "restart": 0.5465,
         }
     ),
 )

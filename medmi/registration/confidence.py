@@ -14,17 +14,20 @@ import numpy as np
 from scipy.special import expit, log_ndtr, logit
 
 from medmi.registration.calibration import CONFIDENCE, ERROR, Reading
+from medmi.registration.edges import edge_agreement
 from medmi.registration.evidence import Evidence, distances, errors_of, share_in_view
 from medmi.registration.initialise import distinct
 from medmi.registration.landscape import (
     Surroundings,
     held_share,
+    one_limit_away,
     regional_information,
     significance,
     surroundings,
 )
 from medmi.registration.levels import Array
-from medmi.registration.probes import RIVALS, information, restarted, searched
+from medmi.registration.objective import Objective
+from medmi.registration.probes import RIVALS, information, level_of, restarted, searched
 
 MIDDLE_POINTS, MIDDLE_BINS = 12_000, 24
 FINE_POINTS, FINE_BINS = 24_000, 32
@@ -79,7 +82,8 @@ def judge(evidence: Evidence) -> Judgement:
     """Judge a registration; the same evidence gives the same bits."""
     rng = np.random.default_rng([evidence.seed, 1])
     found, ends = searched(evidence, rng), restarted(evidence, rng)
-    middle = surroundings(evidence, information(evidence, 0.5, MIDDLE_POINTS, MIDDLE_BINS, rng))
+    middle_points = information(evidence, 0.5, MIDDLE_POINTS, MIDDLE_BINS, rng)
+    middle = surroundings(evidence, middle_points)
     fine_points = information(evidence, 1.0, FINE_POINTS, FINE_BINS, rng)
     fine = surroundings(evidence, fine_points)
     sums = regional_information(fine_points, found, evidence.spatial_dims)
@@ -89,6 +93,8 @@ def judge(evidence: Evidence) -> Judgement:
         **_falls(evidence, middle, fine),
         **_distances(evidence, found, ends),
         "lead": _lead(rivals),
+        "edge_fall": _edge_fall(evidence, middle_points),
+        "edge_lead": _edge_lead(evidence, fine_points, found, away),
         "view": _ratio(share_in_view(evidence), 1.0),
         "held": float(np.clip(held_share(fine_points, evidence.pose, evidence.spatial_dims), 0, 1)),
     }
@@ -155,12 +161,11 @@ def _rivals(evidence: Evidence, found: Array, away: Array, ahead: Array) -> Riva
 
 
 def _falls(evidence: Evidence, middle: Surroundings, fine: Surroundings) -> dict[str, float]:
-    """How far the pose may stray, and how surely and how much the information falls one limit away, on two levels."""
+    """How far the pose may stray, and how surely and how much the information falls one limit away."""
     spread = errors_of(evidence.foreground, evidence.pose, evidence.basis, middle.covariance).mean()
     return {
         "spread": _ratio(spread, evidence.limit_mm),
-        "middle_fall": _compressed(significance(middle.falls).mean()),
-        "fine_fall": _compressed(significance(fine.falls).mean()),
+        "fine_fall": float(np.arcsinh(significance(fine.falls).mean())),
         "relative_fall": _ratio(fine.falls.sum(-1).mean(), max(float(fine.here.sum()), TINY)),
     }
 
@@ -182,10 +187,26 @@ def _lead(rivals: Rivals) -> float:
     return float(np.clip(-logit(others), -MOST_SIGNIFICANCE, MOST_SIGNIFICANCE))
 
 
+def _edge_fall(evidence: Evidence, objective: Objective) -> float:
+    """By what share, on average, the edges agree less one limit away from the judged pose, on the middle level."""
+    poses, _ = one_limit_away(evidence)
+    here, *near = edge_agreement(level_of(evidence, 0.5)[0], objective, poses, evidence.centre)
+    return _lead_of(here, float(np.mean(near)))
+
+
+def _edge_lead(evidence: Evidence, objective: Objective, found: Array, away: Array) -> float:
+    """By what share the edges agree less at the best other optimum than within the limit, on the finest level; 1 where there is none."""
+    far = away > evidence.limit_mm
+    poses = np.concatenate([evidence.pose[None], found])
+    agreed = edge_agreement(level_of(evidence, 1.0)[0], objective, poses, evidence.centre)
+    return _lead_of(max(agreed[0], agreed[1:][~far].max(initial=0)), agreed[1:][far].max(initial=0))
+
+
+def _lead_of(one: float, other: float) -> float:
+    """By what share of the larger one of two agreements is ahead of the other: from -1 to 1."""
+    return float((one - other) / max(one, other, TINY))
+
+
 def _ratio(value: float, unit: float) -> float:
     """Logarithm of a positive ratio, between fixed ends."""
     return float(np.log(np.clip(value / unit, LEAST_RATIO, MOST_RATIO)))
-
-
-def _compressed(significance_: float) -> float:
-    return float(np.arcsinh(significance_))

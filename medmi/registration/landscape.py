@@ -166,10 +166,15 @@ class Surroundings:
 
 def surroundings(evidence: Evidence, objective: Objective) -> Surroundings:
     """Look one limit away from the judged pose along every generator."""
-    size = len(evidence.basis)
+    poses, reach = one_limit_away(evidence)
+    sums, size = regional_information(objective, poses, evidence.spatial_dims), len(reach)
+    return Surroundings(sums[0], sums[1 : size + 1], sums[size + 1 :], reach)
+
+
+def one_limit_away(evidence: Evidence) -> tuple[Array, Array]:
+    """The judged pose, then those one limit ahead of it along each generator and those behind, ``(1 + 2t, 4, 4)``; and how far in
+    tangent coordinates that is, ``(t,)``."""
     speed = np.linalg.norm(derivatives_of(evidence.foreground, evidence.pose, evidence.basis), axis=-1).mean(0)
     reach = evidence.limit_mm / np.maximum(speed, TINY)
-    steps = np.concatenate([np.zeros((1, size)), np.diag(reach), -np.diag(reach)])
-    poses = moved_along(np.tile(evidence.pose, (len(steps), 1, 1)), steps, evidence.basis)
-    sums = regional_information(objective, poses, evidence.spatial_dims)
-    return Surroundings(sums[0], sums[1 : size + 1], sums[size + 1 :], reach)
+    steps = np.concatenate([np.zeros((1, len(reach))), np.diag(reach), -np.diag(reach)])
+    return moved_along(np.tile(evidence.pose, (len(steps), 1, 1)), steps, evidence.basis), reach

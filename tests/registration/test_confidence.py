@@ -15,7 +15,9 @@ from medmi import Grid, InputError, RegistrationResult, register
 from medmi.registration import confidence
 from medmi.registration.calibration import CONFIDENCE, ERROR, Reading
 from medmi.registration.confidence import confidence_of, error_ratio_of, judge, read, rival_probabilities
+from medmi.registration.edges import edge_agreement
 from medmi.registration.evidence import Evidence
+from medmi.registration.probes import information
 from tests.oracles.grids import oblique_grid
 from tests.oracles.scene import grids, image, moved_points, pair, scene, truth
 
@@ -100,6 +102,30 @@ def test_a_rival_is_held_against_the_best_place_within_the_limit(done, monkeypat
         return judge(replace(evidence, pose=beside(0.9))).measurements["lead"]
 
     assert lead(beside(-0.5)) < 0 < lead(beside(-0.5), evidence.pose)
+
+
+def test_edges_are_asked_at_other_optima_and_one_limit_away(done, monkeypatch):
+    evidence = done._evidence
+    aside = evidence.pose.copy()
+    aside[:2, 3] += 3 * evidence.limit_mm / 2**0.5
+
+    def measured(pose: np.ndarray, *found: np.ndarray) -> tuple[float, float]:
+        monkeypatch.setattr(confidence, "searched", lambda *_: np.stack(found))
+        measurements = judge(replace(evidence, pose=pose)).measurements
+        return measurements["edge_fall"], measurements["edge_lead"]
+
+    fall, lead = measured(evidence.pose, evidence.pose)
+    assert lead == 1  # none is elsewhere
+    assert measured(evidence.pose, aside) == (fall, pytest.approx(share_lost(evidence, aside), abs=0.05))
+    other_fall, other_lead = measured(aside, evidence.pose)
+    assert -1 <= other_lead < 0 < lead and -1 <= other_fall < fall <= 1
+
+
+def share_lost(evidence: Evidence, aside: np.ndarray) -> float:
+    """By what share the edges agree less aside, on points of its own."""
+    points = information(evidence, 1.0, 24_000, 32, np.random.default_rng(3))
+    here, there = edge_agreement(evidence.levels[-1][0], points, np.stack([evidence.pose, aside]), evidence.centre)
+    return 1 - there / here
 
 
 def symmetric(matrix: np.ndarray) -> tuple[MetaTensor, MetaTensor]:
@@ -199,7 +225,7 @@ def test_more_rivals_share_the_odds_of_the_strongest():
 
 def test_what_does_not_hold_elsewhere_is_chance():
     sharp = dict.fromkeys(CONFIDENCE.weights, 0.0) | dict.fromkeys(ERROR.weights, 0.0)
-    sharp |= {"middle_fall": 50.0, "extent": 20.0}
+    sharp |= {"fine_fall": 50.0, "extent": 20.0}
     assert confidence_of(sharp | {"held": 0.9}, 0.0) > 0.99
     assert confidence_of(sharp | {"held": 0.9}, 0.7) == pytest.approx(0.3)
     assert confidence_of(sharp | {"held": 0.1}, 0.0) == pytest.approx(0.15 + 0.85 * 0.2)
@@ -214,7 +240,7 @@ def test_a_reading_is_a_linear_predictor():
 
 
 def test_no_measurement_speaks_against_its_meaning():
-    for_right = {"middle_fall", "fine_fall", "relative_fall", "lead", "held", "view"}
+    for_right = {"fine_fall", "relative_fall", "lead", "edge_fall", "edge_lead", "held", "view"}
     for name, weight in CONFIDENCE.weights.items():
         assert (weight > 0) == (name in for_right), name
     for name, weight in ERROR.weights.items():
