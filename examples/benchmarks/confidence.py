@@ -1,8 +1,8 @@
 """Calibrates the confidence on some patients and reports how it does on others.
 
-Run it from a checkout as ``python examples/benchmarks/confidence.py DATA`` with the folder of real images; about twenty minutes on one core.
-The measurements of every run are kept in ``--rows``, so that ``--reuse`` fits and reports at once. ``--write`` puts the coefficients
-into ``medmi/registration/calibration.py`` and the plot into ``docs/reliability.png``.
+Run it from a checkout as ``python examples/benchmarks/confidence.py DATA`` with the folder of real images; about twenty minutes
+on one core. The measurements of every run are kept in ``--rows``, so that ``--reuse`` fits and reports at once. ``--write`` puts
+the coefficients into ``medmi/registration/calibration.py`` and the plot into ``docs/reliability.png``.
 
 A run is *right* when its mean error over the foreground (Otsu) of the fixed image is under 2 mm, or under twice the geometric mean of
 its spacing. Where the patient moved between the two scans, a run whose error is over the limit by no more than that is *undecided*: it is

@@ -20,6 +20,7 @@ from monai.transforms import Compose, Flipd, Invertd, Lambdad, Orientationd, Spa
 from medmi.transforms import ApplyTransformd, LoadImagePaird, Registerd, array
 from medmi.transforms import dictionary as module
 from medmi.validation import InputError
+from tests.oracles.meta_tensors import needs_loadable_meta_tensors
 from tests.transforms.making import OPTIONS, files, itk_affine, itk_resampled, labels, motion_error, pair, share_equal
 
 LOAD = LoadImagePaird()
@@ -182,6 +183,7 @@ def test_cached_items_are_registered_once(items, one_by_one, monkeypatch):
     assert torch.equal(back.affine, done[0]["moving"].affine)
 
 
+@needs_loadable_meta_tensors
 def test_persistent_items_load_with_weights_only_and_keep_their_way_back(items, tmp_path, monkeypatch):
     pipeline = Compose([LOAD, registerd()])
     stored = [PersistentDataset(items, pipeline, tmp_path, track_meta=True, weights_only=True) for _ in range(2)]
