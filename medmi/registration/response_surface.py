@@ -22,8 +22,8 @@ MOST_PARAMETERS = 7
 # Pairs of values for each coefficient of the quadratic.
 PAIRS_EACH = 4.5
 # Rounds at most. A pose rests when all steps to come would add up to less than this share of the radius: each is taken to be shorter than
-# the one before by the factor last seen, or by this one where that is more.
-ROUNDS, REST, SHRINKING = 8, 0.03, 1 / 3
+# the one before by the factor last seen, or by the first of these where that is more; after one round, by the second.
+ROUNDS, REST, SHRINKING, FIRST_SHRINKING = 8, 0.03, 1 / 3, 0.2
 # Curvatures under this share of the largest are taken as noise.
 LEAST_CURVATURE = 0.04
 TINY = 1e-30
@@ -57,7 +57,7 @@ def climb_surface(
     """
     surface = _Surface(offsets, len(pool))
     parts = np.array_split(offsets * radius, len(pool))
-    length = np.inf
+    length = None
     for _ in range(ROUNDS):
         scores = [objective(_around(pose, part, basis), gradient=False) for objective, part in zip(pool, parts)]
         if on_round is not None:
@@ -69,7 +69,7 @@ def climb_surface(
         step = surface.step(ahead, behind)
         pose = moved_along(pose[None], radius * step[None], basis)[0]
         before, length = length, float(np.linalg.norm(step))
-        shrinking = max(length / max(before, TINY), SHRINKING)
+        shrinking = FIRST_SHRINKING if before is None else max(length / max(before, TINY), SHRINKING)
         if shrinking < 1 and length * shrinking / (1 - shrinking) < REST:
             return pose, True
     return pose, False

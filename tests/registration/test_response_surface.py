@@ -76,17 +76,28 @@ def test_one_round_more_would_not_move_what_rests(monkeypatch):
 
 
 def test_slow_rounds_go_on_though_each_is_short(monkeypatch):
-    """Where flat curvature is taken for more than it is, steps of 0.08, 0.064, 0.0512 have 0.2 still to come."""
+    """Where flat curvature is taken for more than it is, steps of 0.16, 0.128, 0.1024 have 0.4 still to come."""
 
     def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
         x, y, z = poses[:, :3, 3].T
-        return scored(-0.5 * (0.2 * (x - 0.4) ** 2 + y**2 + z**2))
+        return scored(-0.5 * (0.2 * (x - 0.8) ** 2 + y**2 + z**2))
 
     monkeypatch.setattr(response_surface, "LEAST_CURVATURE", 1.0)
     told: list[Scores] = []
     pose, rested = climb_surface([objective], at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
     assert not rested and len(told) == ROUNDS
-    assert pose[0, 3] == pytest.approx(0.4 * (1 - 0.8**ROUNDS), abs=1e-9)
+    assert pose[0, 3] == pytest.approx(0.8 * (1 - 0.8**ROUNDS), abs=1e-9)
+
+
+@pytest.mark.parametrize(("away", "rounds"), [(0.11, 1), (0.13, 2)])
+def test_a_short_first_step_is_the_last(away, rounds):
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+        return scored(-0.5 * ((poses[:, :3, 3] - [away, 0, 0]) ** 2).sum(-1))
+
+    told: list[Scores] = []
+    pose, rested = climb_surface([objective], at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
+    assert rested and len(told) == rounds
+    assert pose[0, 3] == pytest.approx(away, abs=1e-9)
 
 
 def test_rotations_end_at_the_best_turn():
