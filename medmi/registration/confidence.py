@@ -29,8 +29,9 @@ from medmi.registration.levels import Array
 from medmi.registration.objective import Objective
 from medmi.registration.probes import RIVALS, information, level_of, restarted, searched
 
-MIDDLE_POINTS, MIDDLE_BINS = 12_000, 24
-FINE_POINTS, FINE_BINS = 24_000, 32
+# The two levels that are looked at, as shares of the pyramid, with the points and bins of each.
+MIDDLE, MIDDLE_POINTS, MIDDLE_BINS = 0.5, 12_000, 24
+FINE, FINE_POINTS, FINE_BINS = 1.0, 24_000, 32
 # Ratios to the limit are read between these, and a rival's significance, so that none outweighs all else.
 LEAST_RATIO, MOST_RATIO, MOST_SIGNIFICANCE = 0.02, 50.0, 5.0
 LEAST_PROBABILITY = 0.01
@@ -82,9 +83,9 @@ def judge(evidence: Evidence) -> Judgement:
     """Judge a registration; the same evidence gives the same bits."""
     rng = np.random.default_rng([evidence.seed, 1])
     found, ends = searched(evidence, rng), restarted(evidence, rng)
-    middle_points = information(evidence, 0.5, MIDDLE_POINTS, MIDDLE_BINS, rng)
+    middle_points = information(evidence, MIDDLE, MIDDLE_POINTS, MIDDLE_BINS, rng)
     middle = surroundings(evidence, middle_points)
-    fine_points = information(evidence, 1.0, FINE_POINTS, FINE_BINS, rng)
+    fine_points = information(evidence, FINE, FINE_POINTS, FINE_BINS, rng)
     fine = surroundings(evidence, fine_points)
     sums = regional_information(fine_points, found, evidence.spatial_dims)
     away = distances(found, evidence.pose, evidence.foreground)
@@ -190,20 +191,20 @@ def _lead(rivals: Rivals) -> float:
 def _edge_fall(evidence: Evidence, objective: Objective) -> float:
     """By what share, on average, the edges agree less one limit away from the judged pose, on the middle level."""
     poses, _ = one_limit_away(evidence)
-    here, *near = edge_agreement(level_of(evidence, 0.5)[0], objective, poses, evidence.centre)
-    return _lead_of(here, float(np.mean(near)))
+    here, *near = edge_agreement(level_of(evidence, MIDDLE)[0], objective, poses, evidence.centre)
+    return _ahead_by(here, float(np.mean(near)))
 
 
 def _edge_lead(evidence: Evidence, objective: Objective, found: Array, away: Array) -> float:
     """By what share the edges agree less at the best other optimum than within the limit, on the finest level; 1 where there is none."""
     far = away > evidence.limit_mm
     poses = np.concatenate([evidence.pose[None], found])
-    agreed = edge_agreement(level_of(evidence, 1.0)[0], objective, poses, evidence.centre)
-    return _lead_of(max(agreed[0], agreed[1:][~far].max(initial=0)), agreed[1:][far].max(initial=0))
+    agreed = edge_agreement(level_of(evidence, FINE)[0], objective, poses, evidence.centre)
+    return _ahead_by(max(agreed[0], agreed[1:][~far].max(initial=0)), agreed[1:][far].max(initial=0))
 
 
-def _lead_of(one: float, other: float) -> float:
-    """By what share of the larger one of two agreements is ahead of the other: from -1 to 1."""
+def _ahead_by(one: float, other: float) -> float:
+    """By how much one agreement is ahead of another, as a share of the larger: from -1 to 1."""
     return float((one - other) / max(one, other, TINY))
 
 

@@ -48,10 +48,10 @@ def _slopes(volume: Volume, matrix: Array, points: Array) -> tuple[Array, Array]
     kernels_cpu.sample(volume.pairs, volume.mask_pairs, np.ascontiguousarray(matrix[None]), points, values, slopes)
     by_index = slopes[:-1, 0].sum(0)
     # The quotient rule, for a matrix whose last row is not 0 0 0 1.
-    homogeneous = matrix[:, :3].astype(np.float32) @ points + matrix[:, 3:].astype(np.float32)
+    single = matrix.astype(np.float32)
+    homogeneous = single[:, :3] @ points + single[:, 3:]
     along = (homogeneous[:3] * by_index).sum(0) / homogeneous[3]
-    single = matrix[:, :3].astype(np.float32).T
-    return (single[:, :3] @ by_index - single[:, 3:] * along) / homogeneous[3], values[-1, 0]
+    return (single[:3, :3].T @ by_index - single[3, :3, None] * along) / homogeneous[3], values[-1, 0]
 
 
 def _mean_length(slopes: Array, weights: Array) -> float:
