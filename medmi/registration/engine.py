@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from torch import nn
@@ -13,16 +14,18 @@ from medmi.registration.averaging import POOL, refine
 from medmi.registration.dense import DenseObjective, make_dense_objective
 from medmi.registration.drawing import chances, draw_sets, everywhere, in_view, surplus_of_spans
 from medmi.registration.evidence import Evidence
-from medmi.registration.families import FREED, SCALES
+from medmi.registration.families import FREED, SCALES, term_for
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
 from medmi.registration.levels import Array, Volume, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.neural_objective import CriticObjective
-from medmi.registration.objective import Scores
+from medmi.registration.objective import Objective, Scores
+from medmi.registration.objective_torch import TorchObjective
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request, Solution
 from medmi.registration.run import Run, Sampled
 from medmi.registration.schedule import Stage, schedule
+from medmi.registration.stiffness import stiffened
 from medmi.registration.terms import TERMS, Term
 from medmi.spatial.linear import LinearTransform
 
@@ -56,18 +59,27 @@ def solve(problem: Problem, request: Request) -> Solution:
     run = Run(problem, request, stages, levels, np.random.default_rng(request.seed))
     given = _given(request, levels[0], run.centre)
     poses = _search(run, given) if request.start == "auto" else given[None]
-    summit = _freed(run, _climbed(run, 0, poses, run.sampled_term(0)))
+    summit = _climbed(run, 0, poses, run.coarse_term)
+    lost = _lost(summit)
+    term = term_for(run.term, request.family, lost)
+    summit = _freed(run, summit, term.stiffness)
     for level in range(1, len(stages)):
         run.tell(level)
         if isinstance(request.term, NeuralTerm):
             summit = _climbed_with_critic(run, request.term, summit.poses, given)
             break
-        summit = _finer(run, level, summit.poses)
+        summit = _finer(run, level, summit.poses, term)
     run.tell(len(stages))
-    return _solution(run, summit, given)
+    return _solution(run, summit, given, lost)
 
 
-def _freed(run: Run, summit: Summit) -> Summit:
+def _lost(summit: Summit) -> float:
+    """The share of the coarsest level's points that its best pose, whose size is held, loses over a background rim."""
+    objective = cast(Objective | TorchObjective, summit.objective)
+    return objective.lost(summit.poses[summit.scores.best])
+
+
+def _freed(run: Run, summit: Summit, stiffness: float) -> Summit:
     """The first and the best third of the coarsest level's poses after some steps that change sizes too, in families that can."""
     stage, family = run.stages[0], FREED.get(run.request.family)
     if family is None:
@@ -75,17 +87,17 @@ def _freed(run: Run, summit: Summit) -> Summit:
     basis, first_step = run.basis_of(family), stage.first_step * stage.spacing / 2
     better = summit.scores.ranked[: max(1, len(summit.poses) // 3)]
     poses = summit.poses[[0, *(k for k in better if k)]]
-    climbers, rested = ascend(summit.objective, poses, basis, FREED_STEPS, first_step, run.record(0))
+    stiff = stiffened(summit.objective, stiffness, run.problem.spatial_dims)
+    climbers, rested = ascend(stiff, poses, basis, FREED_STEPS, first_step, run.record(0))
     return replace(summit, poses=climbers.poses, scores=climbers.scores, rested=rested)
 
 
-def _finer(run: Run, level: int, poses: Array) -> Summit:
+def _finer(run: Run, level: int, poses: Array, term: Term) -> Summit:
     """A level after the first: terms of sampled points are refined at the last one, all else climbs."""
-    term = run.request.term
-    if isinstance(term, nn.Module):
-        return _climbed(run, level, poses, term)
+    if isinstance(run.request.term, nn.Module):
+        return _climbed(run, level, poses, run.request.term)
     finish = _refined if level == len(run.stages) - 1 else _climbed
-    return finish(run, level, poses, run.sampled_term(level))
+    return finish(run, level, poses, term)
 
 
 def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summit:
@@ -168,7 +180,7 @@ def _search(run: Run, given: Array) -> Array:
         run.levels[0], given, run.centre, Search(turns, SCALES[request.family], run.problem.spatial_dims)
     )
     few, many = (
-        run.objective_of(run.sampled_term(0), 0, run.drawn(0, run.enough(count)))
+        run.objective_of(run.coarse_term, 0, run.drawn(0, run.enough(count)))
         for count in (plan.search_points // 4, plan.search_points)
     )
     # The given pose is the first; a quarter of the points tells which poses are worth all of them.
@@ -185,7 +197,7 @@ def _best(objective: Sampled | DenseObjective, poses: Array, stage: Stage) -> Ar
     return poses[distinct(poses, merits, marks(objective.points), stage.poses, stage.spacing / 2)]
 
 
-def _solution(run: Run, summit: Summit, given: Array) -> Solution:
+def _solution(run: Run, summit: Summit, given: Array, lost: float) -> Solution:
     scores, best = summit.scores, summit.scores.best
     similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
     shift = np.eye(4)
@@ -196,10 +208,10 @@ def _solution(run: Run, summit: Summit, given: Array) -> Solution:
         start = summit.objective(np.stack([given, summit.poses[best]]), gradient=False)
     status = _failure(summit.scores, best, start) or ("converged" if summit.rested else "max_iterations")
     transform = LinearTransform(matrix / matrix[-1, -1], run.request.family)
-    return Solution(transform, status, similarity, overlap, _evidence(run, summit.poses[best]), run.history)
+    return Solution(transform, status, similarity, overlap, _evidence(run, summit.poses[best], lost), run.history)
 
 
-def _evidence(run: Run, pose: Array) -> Evidence | None:
+def _evidence(run: Run, pose: Array, lost: float) -> Evidence | None:
     """None for losses on the whole grid: mutual information on points need not see what they see."""
     family = run.request.family
     if isinstance(run.request.term, nn.Module):
@@ -209,6 +221,7 @@ def _evidence(run: Run, pose: Array) -> Evidence | None:
         centre=run.centre,
         pose=pose,
         basis=run.basis_of(family),
+        term=term_for(TERMS["mi"], family, lost),
         scales=SCALES[family],
         spatial_dims=run.problem.spatial_dims,
         spacing=float(run.problem.fixed.grid.spacing.log().mean().exp()),

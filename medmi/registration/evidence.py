@@ -14,6 +14,7 @@ import numpy as np
 
 from medmi.registration.levels import Array, Volume
 from medmi.registration.otsu import otsu_threshold
+from medmi.registration.terms import Term
 
 FOREGROUND_POINTS = 600
 
@@ -27,6 +28,7 @@ class Evidence:
         centre: ``(3,)`` fixed world mm, the solver's centre.
         pose: ``(4, 4)`` that the solver ended with.
         basis: ``(t, 4, 4)`` generators of the family, a unit of which moves the far corner of the fixed grid by 1 mm.
+        term: mutual information as the family climbs it.
         scales: sizes of the moving image against the fixed one that the family can take up.
         spatial_dims: 2 or 3.
         spacing: geometric mean of the fixed grid's spacing, mm.
@@ -37,6 +39,7 @@ class Evidence:
     centre: Array
     pose: Array
     basis: Array
+    term: Term
     scales: tuple[float, ...]
     spatial_dims: int
     spacing: float

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from medmi.registration.levels import Array, lift
 from medmi.registration.problem import Problem
+from medmi.registration.terms import Term
 from medmi.spatial.generators import generators
 
 # The families that the levels of each family run through, coarse to fine: few parameters first, so that none takes up another's motion, and
@@ -28,6 +31,26 @@ SCALES = {
     "affine": (1.0, 0.85, 1.18),
     "homography": (1.0, 0.85, 1.18),
 }
+# Families that change sizes at a price; a homography does so differently at every point.
+STIFF = frozenset({"similarity", "affine"})
+# Share of the points lost over a background rim from which on a family that changes sizes does not go by them.
+MOST_LOST = 0.2
+
+
+def term_for(term: Term, family: str, lost: float) -> Term:
+    """The term as a family climbs it.
+
+    A family that changes sizes wins points at the rim by shrinking the fixed image into view, which matters where many are lost, and pays
+    for it where it is stiff.
+
+    Args:
+        term: any.
+        family: linear.
+        lost: share of the fixed points that are lost over a background rim with sizes held, 0 to 1.
+    """
+    sized = len(SCALES[family]) > 1
+    rim = term.rim and not (sized and lost >= MOST_LOST)
+    return replace(term, rim=rim, stiffness=term.stiffness if family in STIFF else 0.0)
 
 
 def lift_point(problem: Problem) -> Array:

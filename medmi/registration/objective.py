@@ -98,11 +98,22 @@ class Objective:
         merit = merit_of(self.term.information(similarity, self.samples), left, poses)
         return similarity, left, merit, excess * (1 - missing), slopes
 
+    def lost(self, pose: Array) -> float:
+        """The share of the points, 0 to 1, that a pose ``(4, 4)`` loses over a background rim, whether the term counts them or not."""
+        matrices = (self.to_index @ pose)[None]
+        kept = keep(self.moving.pairs, self.moving.mask_pairs, self.background, matrices, self.points, False, 1)
+        return float(kept.sums[1, 0]) / self.points.shape[1]
+
     @cached_property
     def rim(self) -> Array:
-        """Values ``(C,)`` under which the rim of the moving image is background; a mask says itself what counts."""
+        """Values ``(C,)`` under which the rim of the moving image is background to the term."""
+        return self.background if self.term.rim else np.full(len(self.moving.low), -np.inf, np.float32)
+
+    @cached_property
+    def background(self) -> Array:
+        """Values ``(C,)`` under which the moving image is background; a mask says itself what counts."""
         moving = self.moving
-        if not self.term.rim or moving.mask.size:
+        if moving.mask.size:
             return np.full(len(moving.low), -np.inf, np.float32)
         return moving.low + np.float32(BACKGROUND) * (moving.high - moving.low)
 

@@ -63,6 +63,10 @@ class TorchObjective:
         parts = [self._evaluate(poses[k : k + size], gradient) for k in range(0, len(poses), size)]
         return Scores(*(np.concatenate([part[k] for part in parts]) for k in range(5)))
 
+    def lost(self, pose: Array) -> float:
+        """As :meth:`medmi.registration.objective.Objective.lost`."""
+        return self.twin.lost(pose)
+
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:
         # Evaluation loops switch gradients off, and poses climb inside one all the same.
         kind = self.at.device.type

@@ -15,7 +15,7 @@ from medmi.registration.initialise import Search, candidates, distinct, marks
 from medmi.registration.levels import Array, Volume
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Objective, make_objective
-from medmi.registration.terms import TERMS, for_sizes
+from medmi.registration.stiffness import Stiff, stiffened
 
 # Of the search: candidate rotations, then points, poses refined together and evaluations of each, on the coarsest and a middle level.
 ROTATIONS, SEARCH_POINTS = 1024, 1000
@@ -33,8 +33,7 @@ def level_of(evidence: Evidence, share: float) -> tuple[Volume, Volume]:
 def information(evidence: Evidence, share: float, points: int, bins: int, rng: np.random.Generator) -> Objective:
     """Mutual information on freshly drawn points of a level, more of them where the moving image is the smaller."""
     (fixed, moving), points = level_of(evidence, share), round(points * surplus_of_points(*evidence.levels[0]))
-    term = for_sizes(TERMS["mi"], evidence.scales)
-    return make_objective(term, draw(fixed, points, rng), moving, evidence.centre, bins, 1)
+    return make_objective(evidence.term, draw(fixed, points, rng), moving, evidence.centre, bins, 1)
 
 
 def searched(evidence: Evidence, rng: np.random.Generator) -> Array:
@@ -52,12 +51,12 @@ def searched(evidence: Evidence, rng: np.random.Generator) -> Array:
     merits = _finite(scored(poses, gradient=False).merit)
     poses = poses[distinct(poses, merits, marks(scored.points), COARSE_POSES, 2 * spacing_of(volumes[0]))]
     coarse = information(evidence, 0.0, COARSE_POINTS, COARSE_BINS, rng)
-    climbed, _ = ascend(coarse, poses, evidence.basis, COARSE_STEPS, spacing_of(volumes[0]))
+    climbed, _ = ascend(_stiff(evidence, coarse), poses, evidence.basis, COARSE_STEPS, spacing_of(volumes[0]))
     spacing = spacing_of(level_of(evidence, 0.5)[0])
     middle = information(evidence, 0.5, RIVAL_POINTS, COARSE_BINS, rng)
     merits = _finite(middle(climbed.poses, gradient=False).merit)
     kept = distinct(climbed.poses, merits, marks(middle.points), RIVALS, max(spacing, evidence.limit_mm))
-    refined, _ = ascend(middle, climbed.poses[kept], evidence.basis, RIVAL_STEPS, spacing)
+    refined, _ = ascend(_stiff(evidence, middle), climbed.poses[kept], evidence.basis, RIVAL_STEPS, spacing)
     return refined.poses[np.argsort(-_finite(refined.scores.merit), kind="stable")]
 
 
@@ -69,7 +68,8 @@ def restarted(evidence: Evidence, rng: np.random.Generator) -> Array:
     steps *= (AWAY * evidence.limit_mm / np.maximum(far, 1e-9))[:, None]
     objective = information(evidence, 0.5, START_POINTS, COARSE_BINS, rng)
     starts = moved_along(here, steps, evidence.basis)
-    climbers, _ = ascend(objective, starts, evidence.basis, START_STEPS, spacing_of(level_of(evidence, 0.5)[0]))
+    spacing = spacing_of(level_of(evidence, 0.5)[0])
+    climbers, _ = ascend(_stiff(evidence, objective), starts, evidence.basis, START_STEPS, spacing)
     return climbers.poses
 
 
@@ -77,6 +77,11 @@ def spacing_of(volume: Volume) -> float:
     """Geometric mean of the volume's spacing along the axes it has, mm."""
     sizes = np.linalg.norm(volume.to_world[:3, :3], axis=0)
     return float(np.exp(np.log(sizes[np.array(volume.voxels.shape[1:]) > 1]).mean()))
+
+
+def _stiff(evidence: Evidence, objective: Objective) -> Objective | Stiff:
+    """As the solver climbs it."""
+    return stiffened(objective, evidence.term.stiffness, evidence.spatial_dims)
 
 
 def _random_turn(evidence: Evidence, rng: np.random.Generator) -> Array:

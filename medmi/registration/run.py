@@ -9,17 +9,18 @@ from functools import cached_property
 import numpy as np
 
 from medmi.registration.drawing import Drawn, draw, surplus_of_points
-from medmi.registration.families import FAMILY_BY_LEVEL, SCALES, lift_point, scaled_basis
+from medmi.registration.families import FAMILY_BY_LEVEL, FREED, lift_point, scaled_basis, term_for
 from medmi.registration.levels import Array, Volume
 from medmi.registration.objective import Objective, Scores, make_objective
 from medmi.registration.objective_torch import TensorVolume, TorchObjective, tensor_volume, torch_objective
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request
 from medmi.registration.schedule import Stage
-from medmi.registration.terms import TERMS, Term, for_sizes
+from medmi.registration.stiffness import Stiff, stiffened
+from medmi.registration.terms import TERMS, Term
 from medmi.registration.workers import COMPILED
 
-Sampled = Objective | TorchObjective
+Sampled = Objective | TorchObjective | Stiff
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,15 @@ class Run:
             self.bases[family] = scaled_basis(family, self.problem)
         return self.bases[family]
 
-    def sampled_term(self, level: int) -> Term:
-        """What a level goes by that looks at points: the search and the coarsest level always do."""
-        term = self.request.term if isinstance(self.request.term, Term) else TERMS["mi"]
-        return for_sizes(term, SCALES[FAMILY_BY_LEVEL[self.request.family][level]])
+    @property
+    def term(self) -> Term:
+        """What is looked at on points: of losses and critics the search and the coarsest level."""
+        return self.request.term if isinstance(self.request.term, Term) else TERMS["mi"]
+
+    @property
+    def coarse_term(self) -> Term:
+        """As the search and the coarsest level climb it, where families that let go of sizes later hold them."""
+        return term_for(self.term, "rigid" if self.request.family in FREED else self.request.family, 1.0)
 
     def record(self, level: int) -> Callable[[Scores], None]:
         """Adds a row to the history at each call."""
@@ -99,4 +105,5 @@ class Run:
         request, bins = self.request, self.stages[level].bins
         objective = make_objective(term, drawn, self.levels[level][1], self.centre, bins, request.threads)
         compiled = request.device.type in COMPILED
-        return objective if compiled else torch_objective(objective, self.moving_tensors[level])
+        found = objective if compiled else torch_objective(objective, self.moving_tensors[level])
+        return stiffened(found, term.stiffness, self.problem.spatial_dims)

@@ -7,7 +7,7 @@ All are *maximised* here. Values come in batches of poses: the fixed ones ``(C, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,6 +55,7 @@ class Term:
         information: of its values ``(B,)``: what a point of the overlap tells, in nat or about so; above 0 where images share something.
             Only information may be weighed against the overlap.
         rim: whether points lost over a background rim count as lost information.
+        stiffness: price of changing sizes, see :mod:`medmi.registration.stiffness`; 0: none.
     """
 
     evaluate: Evaluation
@@ -62,6 +63,7 @@ class Term:
     unrelated: Callable[[Samples], float]
     information: Information
     rim: bool = False
+    stiffness: float = 0.0
 
 
 TINY, ROUNDING = histogram_cpu.TINY, 1e-12
@@ -166,6 +168,7 @@ TERMS: dict[str, Term] = {
         lambda samples: 0.0,
         informed,
         rim=True,
+        stiffness=2.0,
     ),
     "nmi": Term(
         histogram_evaluation(normalised=True),
@@ -173,6 +176,7 @@ TERMS: dict[str, Term] = {
         lambda samples: float(len(samples.fixed)),
         above_one,
         rim=True,
+        stiffness=0.5,
     ),
     "ncc": Term(cross_correlation, terms_torch.cross_correlation, lambda samples: 0.0, correlated),
     "ssd": Term(
@@ -182,13 +186,3 @@ TERMS: dict[str, Term] = {
         explained,
     ),
 }
-
-
-def for_sizes(term: Term, scales: tuple[float, ...]) -> Term:
-    """The term for a family that changes sizes or not: one that does could win points at the rim by shrinking the fixed image into view.
-
-    Args:
-        term: any.
-        scales: sizes that the family's search tries.
-    """
-    return term if len(scales) == 1 else replace(term, rim=False)

@@ -131,13 +131,10 @@ def test_families_grow_from_level_to_level():
         assert levels[-1] == family and [order.index(f) for f in levels] == sorted(order.index(f) for f in levels)
 
 
-@pytest.mark.parametrize(
-    ("family", "drawn"),
-    [("rigid", [True, True, True]), ("similarity", [True, False, False]), ("affine", [True, False, False])],
-)
-def test_the_rim_draws_at_the_levels_that_hold_sizes(phantom, family, drawn):
+@pytest.mark.parametrize("family", FAMILY_BY_LEVEL)
+def test_the_coarsest_level_goes_by_the_rim_where_sizes_are_held(phantom, family):
     run = Run(phantom.problem, request(family=family), [], [], np.random.default_rng(0))
-    assert [run.sampled_term(level).rim for level in range(3)] == drawn
+    assert run.coarse_term.rim == (family != "homography") and not run.coarse_term.stiffness
 
 
 def test_too_few_steps_end_as_max_iterations(phantom):

@@ -18,6 +18,7 @@ from medmi.registration.evidence import (
 from medmi.registration.levels import Volume, lift
 from medmi.registration.motion import moved_along
 from medmi.registration.otsu import otsu_threshold
+from medmi.registration.terms import TERMS
 from medmi.spatial.generators import generators
 from tests.oracles.grids import oblique_grid
 
@@ -110,7 +111,7 @@ def test_distances_are_the_mean_over_the_points():
 
 @pytest.mark.parametrize(("spacing", "limit"), [(0.5, 2.0), (1.0, 2.0), (1.75, 3.5)])
 def test_the_limit_is_two_mm_or_two_voxels(spacing, limit):
-    evidence = Evidence([], np.zeros(3), np.eye(4), np.zeros((6, 4, 4)), (1.0,), 3, spacing, 0)
+    evidence = Evidence([], np.zeros(3), np.eye(4), np.zeros((6, 4, 4)), TERMS["mi"], (1.0,), 3, spacing, 0)
     assert evidence.limit_mm == limit
 
 
@@ -141,7 +142,7 @@ def test_the_share_in_view_is_that_of_counted_points(away, low, high):
     centre = fixed.to_world[:3] @ [9, 11, 14, 1]
     pose, basis = pose_and_basis("rigid", 3)
     pose[:3, 3] += moving.to_world[:3] @ [13, 10, 8, 1] + away
-    evidence = Evidence([(fixed, moving)], centre, pose, basis, (1.0,), 3, 2.0, 0)
+    evidence = Evidence([(fixed, moving)], centre, pose, basis, TERMS["mi"], (1.0,), 3, 2.0, 0)
     share = share_in_view(evidence)
     assert share == pytest.approx(seen_by_counting(evidence), abs=1e-12)
     assert low <= share <= high

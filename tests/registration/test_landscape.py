@@ -25,6 +25,7 @@ from medmi.registration.landscape import (
 from medmi.registration.levels import pyramid
 from medmi.registration.motion import moved_along
 from medmi.registration.probes import information
+from medmi.registration.terms import TERMS
 from tests.oracles.smooth_pairs import smooth_problem
 
 
@@ -35,7 +36,7 @@ def evidence_of(d: int, channels: int = 1) -> Evidence:
     centre = np.append(problem.fixed.grid.centre.numpy(), [0.0] * (3 - d))
     pose = np.eye(4)
     pose[:3, 3] = centre
-    return Evidence(levels, centre, pose, scaled_basis("rigid", problem), (1.0,), d, 1.0, 0)
+    return Evidence(levels, centre, pose, scaled_basis("rigid", problem), TERMS["mi"], (1.0,), d, 1.0, 0)
 
 
 def poses_around(evidence: Evidence, count: int = 3) -> np.ndarray:

@@ -252,3 +252,14 @@ def test_over_a_background_rim_the_gradient_is_that_of_the_value(name):
     here = objective(slide[None])
     assert here.value[0] < here.similarity[0] - objective.term.unrelated(objective.samples)
     assert abs(here.gradient[0, 0, 3] - expected) < 0.25 * abs(free - expected)
+
+
+@pytest.mark.parametrize("name", ["mi", "ncc"])
+def test_what_is_lost_over_a_background_rim_is_counted_whatever_the_term(name):
+    """Points on a lattice, the moving image cut to half of it: in air, in tissue, under a mask."""
+    points = np.stack(np.meshgrid(*[np.arange(2.0, 18)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    drawn = drawn_at(points, np.linspace(0, 1, len(points)))
+    air, tissue = (unit_volume(np.full((1, 10, 20, 20), value, np.float32)) for value in (0.1, 0.9))
+    masked = replace(air, mask=np.ones(air.voxels.shape[1:], np.uint8))
+    lost = [make_objective(TERMS[name], drawn, v, np.zeros(3), 16, 1).lost(np.eye(4)) for v in (air, tissue, masked)]
+    assert lost == [pytest.approx((points[:, 0] > 9).mean()), 0, 0]

@@ -63,6 +63,8 @@ def test_points_beyond_the_rim_count_as_in_the_compiled_loops(name, rim, device)
     overlaps = twin(poses).overlap
     assert overlaps.min() < 0.9, "no pose loses points: the rim is not tested"
     assert_same(twin, device, poses)
+    lost = [twin.lost(pose) for pose in poses]
+    assert lost == [on(device, twin).lost(pose) for pose in poses] and (max(lost) > 0.05) == (rim == "background")
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm, pearsonr
 
 from medmi.registration.histogram_cpu import inform_tables
-from medmi.registration.terms import TERMS, Samples, for_sizes
+from medmi.registration.terms import TERMS, Samples
 from tests.contracts.kept import kept_of
 from tests.oracles.dense_histogram import entropy, joint_counts, mutual_information
 
@@ -226,8 +226,3 @@ def test_information_of_equal_images_is_finite_and_the_most(name):
     best = {"ncc": [1.0, 0.9], "ssd": [-0.0, -0.2]}[name]
     equal, near = TERMS[name].information(np.array(best), samples)
     assert near < equal < np.log(BINS) + 1
-
-
-def test_only_families_of_one_size_are_drawn_by_the_rim():
-    assert for_sizes(TERMS["mi"], (1.0,)) is TERMS["mi"] and TERMS["mi"].rim
-    assert not for_sizes(TERMS["mi"], (1.0, 0.9)).rim and not TERMS["ncc"].rim
