@@ -17,36 +17,35 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -2.3542,
+    -2.6296,
     MappingProxyType(
         {
-            "spread": -0.2644,
-            "fine_fall": 0.9295,
-            "relative_fall": 0.5681,
-            "lead": 0.3666,
-            "edge_fall": 8.5638,
-            "edge_lead": 1.3732,
-            "view": 0.9732,
-            "held": 0.6954,
-            "search": -0.1894,
-            "restart": -0.7622,
+            "spread": -0.1437,
+            "fine_fall": 0.9946,
+            "relative_fall": 0.483,
+            "lead": 0.5842,
+            "edge_fall": 12.4007,
+            "edge_lead": 0.377,
+            "view": 1.1247,
+            "held": 0.5207,
+            "search": -0.1006,
+            "restart": -0.5816,
         }
     ),
 )
 ERROR = Reading(
-    0.8031,
+    0.7318,
     MappingProxyType(
         {
-            "spread": 0.1809,
-            "fine_fall": -0.0135,
-            "relative_fall": -0.4198,
-            "lead": -0.0941,
-            "edge_fall": -3.4453,
-            "edge_lead": -0.5364,
-            "view": -0.0472,
-            "held": -0.4623,
-            "search": 0.1193,
-            "restart": 0.5465,
+            "spread": 0.2111,
+            "relative_fall": -0.4215,
+            "lead": -0.0978,
+            "edge_fall": -2.6709,
+            "edge_lead": -0.5915,
+            "view": -0.03,
+            "held": -0.3955,
+            "search": 0.1268,
+            "restart": 0.548,
         }
     ),
 )

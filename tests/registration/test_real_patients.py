@@ -36,8 +36,9 @@ def test_onto_ct(data, patient, kind):
 
 @pytest.mark.parametrize("transform", ["similarity", "affine"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_limb_is_not_shrunk_into_view(data, transform, seed):
-    assert tumour_error(data, "STS_035", "MR_T1", seed, transform) < LIMITS["STS_035", "MR_T1"]
+@pytest.mark.parametrize(("patient", "kind"), LIMITS)
+def test_a_limb_keeps_its_size_and_shape(data, patient, kind, seed, transform):
+    assert tumour_error(data, patient, kind, seed, transform) < LIMITS[patient, kind]
 
 
 @pytest.mark.slow
