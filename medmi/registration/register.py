@@ -59,7 +59,7 @@ def register(
     Args:
         fixed: reference image: a path (file or DICOM folder), a MetaTensor ``(C, *spatial)`` or a SimpleITK image.
         moving: image to be aligned, 2D or 3D as the fixed one.
-        transform: ``translation``, ``rigid``, ``similarity``, ``affine``, in 2D also ``homography``; or several, run in order. By ``mi`` and
+        transform: ``translation``, ``rigid``, ``similarity``, ``affine``, in 2D also ``homography``; or several, run in order. By ``mi`` or
             ``nmi`` a similarity or affine keeps size and shape where the images tell nothing of them (:mod:`medmi.registration.stiffness`).
         similarity: ``mi``, ``nmi``, ``ncc`` or ``ssd`` on sampled points; ``lmi``, ``lncc``, ``mind``, ``lc2`` or ``lc2_wide`` on the whole
             grid (slower); ``mine`` by a critic trained together with the pose, or a :class:`~medmi.registration.neural.NeuralTerm` with

@@ -41,6 +41,16 @@ def test_a_limb_keeps_its_size_and_shape(data, patient, kind, seed, transform):
     assert tumour_error(data, patient, kind, seed, transform) < LIMITS[patient, kind]
 
 
+@pytest.mark.parametrize("similarity", ["mi", "nmi"])
+@pytest.mark.parametrize("transform", ["similarity", "affine"])
+@pytest.mark.parametrize("patient", ["STS_023", "STS_024"])
+def test_a_limb_of_which_pet_tells_little_is_not_shrunk_to_a_spot(data, patient, transform, similarity):
+    folder = data / "ct-mr-pet" / patient
+    moving, _ = turned(read(folder / "PET_image.nii.gz"), 10, 10, 0)
+    result = register(read(folder / "CT_image.nii.gz"), moving, transform=transform, similarity=similarity)
+    assert 0.8 < float(result.transform.matrix[:3, :3].det()) < 1.25
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("patient", "kind"), LIMITS)
 def test_onto_ct_from_ten_poses(data, patient, kind):
