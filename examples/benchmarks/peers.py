@@ -119,9 +119,8 @@ def conditions(options: argparse.Namespace) -> str:
     lines = [
         f"{datetime.date.today()}; {processor()}, {os.cpu_count()} cores, {options.threads} threads for every system; "
         f"python {platform.python_version()}, torch {version('torch')}. Images are in memory, the first call of each system is not "
-        f"counted. {options.seeds} motions of each size; the moving header is turned about its middle and shifted by "
-        + ", ".join(f"{MOTIONS[m][0]} degrees and {MOTIONS[m][1]} mm" for m in options.motions)
-        + "."
+        f"counted. {options.seeds} motion{'s' * (options.seeds > 1)} of each size; the moving header is turned about its middle "
+        "and shifted by " + ", ".join(f"{MOTIONS[m][0]} degrees and {MOTIONS[m][1]} mm" for m in options.motions) + "."
     ]
     if options.spacing:
         lines.append(f"Both images of every pair are first resampled to voxels of {options.spacing:g} mm.")

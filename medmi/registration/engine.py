@@ -11,21 +11,20 @@ from torch import nn
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
 from medmi.registration.averaging import POOL, refine
-from medmi.registration.dense import DenseObjective, make_dense_objective
+from medmi.registration.dense import make_dense_objective
 from medmi.registration.drawing import chances, draw_sets, everywhere, in_view, surplus_of_spans
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import FREED, SCALES, term_for
 from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
 from medmi.registration.levels import Array, Volume, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
-from medmi.registration.neural_objective import CriticObjective
 from medmi.registration.objective import Objective, Scores
 from medmi.registration.objective_torch import TorchObjective
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request, Solution
-from medmi.registration.run import Run, Sampled
+from medmi.registration.run import Run
 from medmi.registration.schedule import Stage, schedule
-from medmi.registration.stiffness import stiffened
+from medmi.registration.stiffness import Sampling, stiffened
 from medmi.registration.terms import TERMS, Term
 from medmi.spatial.linear import LinearTransform
 
@@ -47,7 +46,7 @@ class Summit:
 
     poses: Array
     scores: Scores
-    objective: Sampled | DenseObjective | CriticObjective
+    objective: Sampling
     rested: bool
 
 
@@ -80,7 +79,10 @@ def _lost(summit: Summit) -> float:
 
 
 def _freed(run: Run, summit: Summit, stiffness: float) -> Summit:
-    """The first and the best third of the coarsest level's poses after some steps that change sizes too, in families that can."""
+    """The first and the best third of the coarsest level's poses after some steps that change sizes too, in families that can.
+
+    They go by what that level goes by, its rim included, at the price.
+    """
     stage, family = run.stages[0], FREED.get(run.request.family)
     if family is None:
         return summit
@@ -103,7 +105,7 @@ def _finer(run: Run, level: int, poses: Array, term: Term) -> Summit:
 def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summit:
     """The best of the poses, each climbing by quasi-Newton steps."""
     stage, volumes = run.stages[level], run.levels[level]
-    objective: Sampled | DenseObjective
+    objective: Sampling
     if isinstance(term, Term):
         # What the coarsest level drops is lost: it goes by as many points as it can.
         count = run.enough(stage.points, 0.5 if level else 1.0)
@@ -113,7 +115,7 @@ def _climbed(run: Run, level: int, poses: Array, term: Term | nn.Module) -> Summ
     return _ascended(run, level, stage, poses, objective)
 
 
-def _ascended(run: Run, level: int, stage: Stage, poses: Array, objective: Sampled | DenseObjective) -> Summit:
+def _ascended(run: Run, level: int, stage: Stage, poses: Array, objective: Sampling) -> Summit:
     poses = _best(objective, poses, stage) if level else poses
     first_step = stage.first_step * stage.spacing
     leaders = max(1, stage.poses // 3)
@@ -129,7 +131,7 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     stage, (fixed, moving) = run.stages[level], run.levels[level]
     cumulative = chances(fixed, REFINED_FOREGROUND)
 
-    def sets(size: tuple[int, int], stream: int, spans: Array) -> list[Sampled]:
+    def sets(size: tuple[int, int], stream: int, spans: Array) -> list[Sampling]:
         found = draw_sets(fixed, cumulative, size, stream, spans, run.request.threads)
         return [run.objective_of(term, level, drawn) for drawn in found]
 
@@ -192,7 +194,7 @@ def _search(run: Run, given: Array) -> Array:
     return poses[[0, *(k for k in kept if k)]]
 
 
-def _best(objective: Sampled | DenseObjective, poses: Array, stage: Stage) -> Array:
+def _best(objective: Sampling, poses: Array, stage: Stage) -> Array:
     merits = np.nan_to_num(objective(poses, gradient=False).merit, nan=-np.inf)
     return poses[distinct(poses, merits, marks(objective.points), stage.poses, stage.spacing / 2)]
 

@@ -15,7 +15,7 @@ from medmi.registration.initialise import Search, candidates, distinct, marks
 from medmi.registration.levels import Array, Volume
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Objective, make_objective
-from medmi.registration.stiffness import Stiff, stiffened
+from medmi.registration.stiffness import Sampling, stiffened
 
 # Of the search: candidate rotations, then points, poses refined together and evaluations of each, on the coarsest and a middle level.
 ROTATIONS, SEARCH_POINTS = 1024, 1000
@@ -79,7 +79,7 @@ def spacing_of(volume: Volume) -> float:
     return float(np.exp(np.log(sizes[np.array(volume.voxels.shape[1:]) > 1]).mean()))
 
 
-def _stiff(evidence: Evidence, objective: Objective) -> Objective | Stiff:
+def _stiff(evidence: Evidence, objective: Objective) -> Sampling:
     """As the solver climbs it."""
     return stiffened(objective, evidence.term.stiffness, evidence.spatial_dims)
 

@@ -22,8 +22,8 @@ MOST_PARAMETERS = 7
 # Pairs of values for each coefficient of the quadratic.
 PAIRS_EACH = 4.5
 # Rounds at most. A pose rests when all steps to come would add up to less than this share of the radius: each is taken to be shorter than
-# the one before by the factor last seen, or by the first of these where that is more; after one round, by
-# the second, for another takes longer than all steps before it.
+# the one before by the factor last seen, or by the first of these where that is more; after one round, by the second, for another takes
+# longer than all steps before it.
 ROUNDS, REST, SHRINKING, FIRST_SHRINKING = 8, 0.03, 1 / 3, 0.2
 # Curvatures under this share of the largest are taken as noise.
 LEAST_CURVATURE = 0.04

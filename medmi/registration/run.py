@@ -11,16 +11,14 @@ import numpy as np
 from medmi.registration.drawing import Drawn, draw, surplus_of_points
 from medmi.registration.families import FAMILY_BY_LEVEL, FREED, lift_point, scaled_basis, term_for
 from medmi.registration.levels import Array, Volume
-from medmi.registration.objective import Objective, Scores, make_objective
-from medmi.registration.objective_torch import TensorVolume, TorchObjective, tensor_volume, torch_objective
+from medmi.registration.objective import Scores, make_objective
+from medmi.registration.objective_torch import TensorVolume, tensor_volume, torch_objective
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request
 from medmi.registration.schedule import Stage
-from medmi.registration.stiffness import Stiff, stiffened
+from medmi.registration.stiffness import Sampling, stiffened
 from medmi.registration.terms import TERMS, Term
 from medmi.registration.workers import COMPILED
-
-Sampled = Objective | TorchObjective | Stiff
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,10 @@ class Run:
 
     @property
     def coarse_term(self) -> Term:
-        """As the search and the coarsest level climb it, where families that let go of sizes later hold them."""
+        """As the search and the coarsest level climb it, where families that let go of sizes later hold them.
+
+        What is lost there is not known yet: a family that holds no size, a homography, goes by no rim.
+        """
         return term_for(self.term, "rigid" if self.request.family in FREED else self.request.family, 1.0)
 
     def record(self, level: int) -> Callable[[Scores], None]:
@@ -101,7 +102,7 @@ class Run:
         """The moving volume of each stage, on the device."""
         return [tensor_volume(moving, self.request.device) for _, moving in self.levels]
 
-    def objective_of(self, term: Term, level: int, drawn: Drawn) -> Sampled:
+    def objective_of(self, term: Term, level: int, drawn: Drawn) -> Sampling:
         request, bins = self.request, self.stages[level].bins
         objective = make_objective(term, drawn, self.levels[level][1], self.centre, bins, request.threads)
         compiled = request.device.type in COMPILED

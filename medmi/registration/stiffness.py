@@ -1,4 +1,4 @@
-"""The price of changing an image's size and shape: a pose stretches it as far as the images tell, not where they tell nothing.
+"""The price (a prior, or regularisation) of changing an image's size and shape: a pose stretches it as far as the images tell, no farther.
 
 Along some of an affine's twelve parameters a pair may tell next to nothing: a limb's PET hardly changes where it is sheared along its
 bone, noise stretches it by a tenth there, and coarse images agree better the smaller they are looked at. A price that is small beside what
@@ -15,7 +15,7 @@ Source of the strain: Hencky 1928; of a prior over the strains of an affine: Ash
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 
@@ -26,11 +26,9 @@ Array = np.ndarray
 # A tenth along each of three axes.
 WIDTH = 0.17
 
-Sampled = TypeVar("Sampled", bound="Sampling")
-
 
 class Sampling(Climbable, Protocol):
-    """Looks at points, ``(3, N)``."""
+    """An objective that looks at points, ``(3, N)``."""
 
     @property
     def points(self) -> Array: ...
@@ -71,7 +69,7 @@ class Stiff:
         return replace(scores, value=value, gradient=scores.gradient - np.linalg.inv(poses).transpose(0, 2, 1) @ slopes)
 
 
-def stiffened(objective: Sampled, stiffness: float, spatial_dims: int) -> Sampled | Stiff:
+def stiffened(objective: Sampling, stiffness: float, spatial_dims: int) -> Sampling:
     """The objective, stiff if that is above 0."""
     return Stiff(objective, stiffness, spatial_dims) if stiffness else objective
 
