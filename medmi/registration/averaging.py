@@ -10,7 +10,7 @@ Where the mean is still restless after some steps, a response surface finds the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from medmi.native import loops
 from medmi.registration.ascent import Climbable
 from medmi.registration.motion import moved_along, tangent
 from medmi.registration.objective import Scores
-from medmi.registration.response_surface import MOST_PARAMETERS, climb_surface, pairs_for
+from medmi.registration.response_surface import PoolAt, climb_surface, pairs_for
 
 Array = np.ndarray
 # Gain of step k: (1 + k / SETTLING) ** -DECAY. A power from 1/2 to 1 is what averaging asks for.
@@ -38,8 +38,10 @@ CURVATURE_PAIRS = 3
 # no more steps are taken; what ends under the second had come to rest. Looked at every so many steps, from three times as many on.
 STILL, REST, LOOK = 0.03, 0.1, 4
 # Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over a ball that many
-# times as wide tells where the top is.
+# times as wide tells where the top is. A quadratic of more than so many parameters takes ten times as long as all steps do: there all
+# are taken, and the last look must have seen the mean go astray by so much.
 TRIAL, WIDER = 28, 2.0
+FEW_PARAMETERS, ASTRAY = 7, 0.4
 
 
 @dataclass(frozen=True)
@@ -50,15 +52,17 @@ class Averaged:
         pose: ``(4, 4)``.
         inverse_hessian: ``(t, t)`` of minus the smoothed value there, in mm squared per unit of it.
         rested: whether it had come to rest.
+        scores: of the pose alone, by points around it.
     """
 
     pose: Array
     inverse_hessian: Array
     rested: bool
+    scores: Scores
 
 
 def refine(
-    pool: Sequence[Climbable],
+    pool_at: PoolAt,
     pose: Array,
     basis: Array,
     steps: int,
@@ -69,7 +73,7 @@ def refine(
     """Climb from ``pose (4, 4)`` along ``basis (t, 4, 4)``.
 
     Args:
-        pool: objectives that each look at points of their own; the steps take them in turn.
+        pool_at: of a pose, objectives that each look at points of their own around it; the steps take them in turn.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
         steps: most pairs of evaluations, after those that measure the curvature and before those of a response surface.
@@ -77,12 +81,13 @@ def refine(
         rng: of the places around the pose.
         on_step: called with the scores of each pair, and the last of each round of a response surface.
     """
-    size = len(basis)
+    pool, size = pool_at(pose), len(basis)
+    few = size <= FEW_PARAMETERS
     slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
     origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
     offsets, visited, done, drifts = within(steps, size, radius, rng), np.empty((steps, size)), 0, [np.inf]
     at, poses = np.zeros(size), np.empty((2, 4, 4))
-    while done < steps and drifts[-1] >= STILL and not _restless(drifts, size):
+    while done < steps and drifts[-1] >= STILL and not (few and _restless(drifts)):
         loops.place_pair(origin, at, offsets[done], basis, poses)
         scores = pool[done % len(pool)](poses)
         loops.climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
@@ -91,18 +96,22 @@ def refine(
             drifts.append(_drift(visited[:done]) / radius)
         if on_step is not None:
             on_step(scores)
-    mean = visited[int(done * BURN_IN) : done].mean(0)
+    astray = _restless(drifts) if few else ASTRAY <= drifts[-1] < np.inf
+    # From where the trial led, whoever went farther astray.
+    counted = visited[: TRIAL if astray else done]
+    mean = counted[int(len(counted) * BURN_IN) :].mean(0)
     end, rested = moved_along(origin[None], mean[None], basis)[0], drifts[-1] < REST
-    if _restless(drifts, size):
+    if astray:
         around = within(pairs_for(size), size, 1.0, rng)
-        end, rested = climb_surface(pool, end, basis, around, WIDER * radius, on_step)
-    return Averaged(end, inverse, rested)
+        end, rested = climb_surface(pool_at, end, basis, around, WIDER * radius, on_step)
+        pool = pool_at(end)
+    return Averaged(end, inverse, rested, pool[0](end[None]))
 
 
-def _restless(drifts: list[float], size: int) -> bool:
-    """Whether, the trial over, any look but the first saw no rest, where a response surface can be had; the list begins with no look."""
+def _restless(drifts: list[float]) -> bool:
+    """Whether, the trial over, any look but the first saw no rest; the list begins with no look."""
     looks = TRIAL // LOOK - 2
-    return size <= MOST_PARAMETERS and len(drifts) > looks and max(drifts[2:]) >= REST
+    return len(drifts) > looks and max(drifts[2:]) >= REST
 
 
 def _drift(visited: Array) -> float:

@@ -139,14 +139,15 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     (some,) = sets((1, run.enough(stage.points)), 2, everywhere(fixed))
     quick = replace(stage, steps=stage.steps // 3)
     begun = _ascended(run, level, quick, poses, some)
-    start = begun.poses[begun.scores.best]
-    spans = in_view(fixed, moving, start, run.centre, MARGIN * stage.spacing)
-    many = round(stage.points * surplus_of_spans(cumulative, spans))
-    pool, places = sets((POOL, many), 1, spans), np.random.default_rng(0)
-    end = refine(pool, start, run.basis(level), stage.steps, stage.spacing, places, run.record(level))
-    scores = pool[0](end.pose[None])
-    run.record(level)(scores)
-    return Summit(end.pose[None], scores, judge, end.rested)
+
+    def pool_at(pose: Array) -> list[Sampling]:
+        spans = in_view(fixed, moving, pose, run.centre, MARGIN * stage.spacing)
+        return sets((POOL, round(stage.points * surplus_of_spans(cumulative, spans))), 1, spans)
+
+    start, places = begun.poses[begun.scores.best], np.random.default_rng(0)
+    end = refine(pool_at, start, run.basis(level), stage.steps, stage.spacing, places, run.record(level))
+    run.record(level)(end.scores)
+    return Summit(end.pose[None], end.scores, judge, end.rested)
 
 
 def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array) -> Summit:

@@ -10,10 +10,10 @@ from scipy.linalg import logm
 
 from medmi.registration import averaging
 from medmi.registration.ascent import Climbable
-from medmi.registration.averaging import LOOK, POOL, TRIAL, curvature, refine, within
+from medmi.registration.averaging import FEW_PARAMETERS, LOOK, POOL, TRIAL, curvature, refine, within
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
-from medmi.registration.response_surface import MOST_PARAMETERS, ROUNDS
+from medmi.registration.response_surface import ROUNDS, PoolAt
 
 # Translations: tangent coordinates are mm and compose by addition, so that a quadratic in them is exact.
 BASIS = np.zeros((3, 4, 4))
@@ -41,9 +41,14 @@ def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Climbable]:
     return draw
 
 
+def always(pool: list[Climbable]) -> PoolAt:
+    """The same objectives around every pose."""
+    return lambda pose: pool
+
+
 def refined(noise: float, steps: int = 64, seed: int = 0, radius: float = 1.0):
     draw = hill(noise, seed)
-    return refine([draw() for _ in range(POOL)], np.eye(4), BASIS, steps, radius, np.random.default_rng(seed))
+    return refine(always([draw() for _ in range(POOL)]), np.eye(4), BASIS, steps, radius, np.random.default_rng(seed))
 
 
 def test_a_quadratic_gives_its_gradient_and_inverse_hessian():
@@ -80,7 +85,9 @@ def test_a_smooth_hill_is_climbed_to_its_summit_and_rests():
 def test_steps_go_on_after_the_mean_is_at_rest_until_it_is_still(monkeypatch):
     def after(noise: float) -> tuple[int, bool]:
         taken, draw = [], hill(noise)
-        end = refine([draw() for _ in range(POOL)], np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append)
+        end = refine(
+            always([draw() for _ in range(POOL)]), np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append
+        )
         return len(taken), end.rested
 
     assert after(0.0) == (3 * LOOK, True)
@@ -104,7 +111,7 @@ def test_the_start_is_forgotten():
     for start in ([0.0, 0.0, 0.0], [0.6, -0.7, 0.4]):
         pose = np.eye(4)
         pose[:3, 3] = start
-        ends.append(refine(pool, pose, BASIS, 64, 1.0, np.random.default_rng(5)).pose[:3, 3])
+        ends.append(refine(always(pool), pose, BASIS, 64, 1.0, np.random.default_rng(5)).pose[:3, 3])
     assert np.linalg.norm(ends[0] - ends[1]) < 0.01
 
 
@@ -128,21 +135,53 @@ def restless(parameters: int) -> tuple[list[np.ndarray], int]:
     for start in ([0.5, -1.5, 0.2], [1.6, -2.4, 0.9]):
         pose, told = np.eye(4), []
         pose[:3, 3] = start
-        ends.append(refine(pool, pose, basis, 64, 0.8, np.random.default_rng(5), told.append).pose[:3, 3])
+        ends.append(refine(always(pool), pose, basis, 64, 0.8, np.random.default_rng(5), told.append).pose[:3, 3])
     return ends, len(told)
 
 
 def test_where_steps_find_no_rest_a_response_surface_brings_starts_together(monkeypatch):
     ends, calls = restless(3)
     assert TRIAL < calls <= TRIAL + ROUNDS
-    monkeypatch.setattr(averaging, "MOST_PARAMETERS", 2)
+    monkeypatch.setattr(averaging, "REST", np.inf)
     by_steps, steps = restless(3)
     assert steps == 64
     assert np.linalg.norm(ends[0] - ends[1]) < 0.5 * np.linalg.norm(by_steps[0] - by_steps[1])
 
 
-def test_families_of_many_parameters_go_by_steps_alone():
-    assert restless(MOST_PARAMETERS + 1)[1] == 64
+@pytest.mark.parametrize(("astray", "by_a_surface"), [(1e-3, True), (1e3, False)])
+def test_families_of_many_parameters_go_by_a_surface_only_where_their_steps_go_astray(
+    astray, by_a_surface, monkeypatch
+):
+    monkeypatch.setattr(averaging, "ASTRAY", astray)
+    calls = restless(FEW_PARAMETERS + 1)[1]
+    assert 64 < calls <= 64 + ROUNDS if by_a_surface else calls == 64
+
+
+def test_too_few_steps_for_a_look_are_no_reason_for_a_surface(monkeypatch):
+    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2)
+    taken: list[Scores] = []
+    pool = always([hill(0.3)() for _ in range(POOL)])
+    refine(pool, np.eye(4), BASIS, 3 * LOOK - 1, 1.0, np.random.default_rng(0), taken.append)
+    assert len(taken) == 3 * LOOK - 1
+
+
+@pytest.mark.parametrize("rest", [0.0, np.inf])
+def test_the_scores_are_those_of_the_end_by_points_around_it(rest, monkeypatch):
+    """Points drawn around x see the value at y as ``y - x``; so 0 at the end itself, whether steps or a surface led there."""
+    monkeypatch.setattr(averaging, "REST", rest)
+
+    def pool_at(pose: np.ndarray) -> list[Climbable]:
+        def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+            value = poses[:, 0, 3] - pose[0, 3] - 0.5 * np.square(poses[:, 0, 3] - 1)
+            slopes = np.zeros((len(poses), 4, 4))
+            slopes[:, 0, 3] = 2 - poses[:, 0, 3]
+            return Scores(value, np.ones(len(poses)), value, value, slopes)
+
+        return [objective] * POOL
+
+    end = refine(pool_at, np.eye(4), BASIS, 64, 0.1, np.random.default_rng(0))
+    expected = pool_at(end.pose if rest == 0 else np.eye(4))[0](end.pose[None])
+    np.testing.assert_allclose(end.scores.value, expected.value, atol=1e-12)
 
 
 def test_the_same_generator_gives_the_same_bits():
@@ -167,7 +206,7 @@ def test_poses_stay_in_their_group():
         return Scores(value, np.ones(len(poses)), value, value, slopes)
 
     start = moved_along(np.eye(4)[None], np.array([[1.2]]), turns)[0]
-    pose = refine([objective], start, turns, 40, 0.5, np.random.default_rng(0)).pose
+    pose = refine(always([objective]), start, turns, 40, 0.5, np.random.default_rng(0)).pose
     angle = np.real(logm(pose[:3, :3]))[1, 0]
     np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-12)
     assert angle == pytest.approx(np.pi / 2, abs=0.02)
@@ -178,12 +217,14 @@ def test_slopes_that_are_not_finite_leave_the_pose_where_it_is(bad):
     def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
         return Scores(*[np.full(len(poses), bad)] * 4, np.full((len(poses), 4, 4), bad))
 
-    assert np.array_equal(refine([objective], np.eye(4), BASIS, 4, 1.0, np.random.default_rng(0)).pose, np.eye(4))
+    assert np.array_equal(
+        refine(always([objective]), np.eye(4), BASIS, 4, 1.0, np.random.default_rng(0)).pose, np.eye(4)
+    )
 
 
 def test_each_pair_is_told_and_lies_around_the_pose():
     told: list[Scores] = []
-    refine([hill()()], np.eye(4), BASIS, 5, 1.0, np.random.default_rng(0), told.append)
+    refine(always([hill()()]), np.eye(4), BASIS, 5, 1.0, np.random.default_rng(0), told.append)
     assert [len(scores.similarity) for scores in told] == [2] * 5
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -34,6 +36,11 @@ def hill(ripple: float = 0.0, level: float = 0.0, phase: float = 0.0):
     return objective
 
 
+def always(*pool):
+    """The same objectives around every pose."""
+    return lambda pose: pool
+
+
 def at(place) -> np.ndarray:
     pose = np.eye(4)
     pose[:3, 3] = place
@@ -42,19 +49,19 @@ def at(place) -> np.ndarray:
 
 def test_the_top_of_a_quadratic_is_found_in_one_round_and_rests_in_the_next():
     told: list[Scores] = []
-    pose, rested = climb_surface([hill()], at([0, 0, 0]), BASIS, OFFSETS, 1.5, told.append)
+    pose, rested = climb_surface(always(hill()), at([0, 0, 0]), BASIS, OFFSETS, 1.5, told.append)
     np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
     assert rested and len(told) == 2
 
 
 def test_sets_of_points_may_differ_in_level():
     levels = [hill(level=5.0 * k) for k in range(8)]
-    pose, _ = climb_surface(levels, at([0, 0, 0]), BASIS, OFFSETS, 1.5)
+    pose, _ = climb_surface(always(*levels), at([0, 0, 0]), BASIS, OFFSETS, 1.5)
     np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
 
 
 def test_no_step_is_longer_than_the_radius_and_one_that_has_not_rested_says_so():
-    pose, rested = climb_surface([hill()], at([10, 0, 0]), BASIS, OFFSETS, 0.5)
+    pose, rested = climb_surface(always(hill()), at([10, 0, 0]), BASIS, OFFSETS, 0.5)
     travelled = 10 - pose[0, 3]
     assert 0.5 < travelled <= 0.5 * ROUNDS + 1e-9 and not rested
 
@@ -62,31 +69,59 @@ def test_no_step_is_longer_than_the_radius_and_one_that_has_not_rested_says_so()
 def test_ripples_that_stop_gradients_do_not_keep_two_starts_apart():
     """Slopes of the ripples are up to 2 pi 5 0.1 = 3 a mm; along its flat axis the hill's own are under 0.3 up to a mm from the top."""
     rough = [hill(0.1, phase=k) for k in range(8)]
-    ends = [climb_surface(rough, at(place), BASIS, OFFSETS, 1.5)[0][:3, 3] for place in ([0, 0, 0], [1.2, -0.9, 0.9])]
+    ends = [
+        climb_surface(always(*rough), at(place), BASIS, OFFSETS, 1.5)[0][:3, 3]
+        for place in ([0, 0, 0], [1.2, -0.9, 0.9])
+    ]
     assert np.linalg.norm(ends[0] - ends[1]) < 0.1
     assert max(np.linalg.norm(end - SUMMIT) for end in ends) < 0.25
 
 
 def test_one_round_more_would_not_move_what_rests(monkeypatch):
     rough = [hill(0.1, phase=k) for k in range(8)]
-    pose, rested = climb_surface(rough, at([0, 0, 0]), BASIS, OFFSETS, 1.5)
+    pose, rested = climb_surface(always(*rough), at([0, 0, 0]), BASIS, OFFSETS, 1.5)
     monkeypatch.setattr(response_surface, "ROUNDS", 1)
-    again, _ = climb_surface(rough, pose, BASIS, OFFSETS, 1.5)
+    again, _ = climb_surface(always(*rough), pose, BASIS, OFFSETS, 1.5)
     assert rested and np.linalg.norm(again[:3, 3] - pose[:3, 3]) < response_surface.REST * 1.5
 
 
-def test_slow_rounds_go_on_though_each_is_short(monkeypatch):
-    """Where flat curvature is taken for more than it is, steps of 0.16, 0.128, 0.1024 have 0.4 still to come."""
+@pytest.mark.parametrize("factor", [-0.9, 0.8, 1.3])
+def test_rounds_that_swing_or_creep_or_flee_are_seen_through(factor):
+    """Whose points put the top at ``s + factor (x - s)`` as seen from x: plain rounds take that many times the way each, or ever more."""
 
-    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
-        x, y, z = poses[:, :3, 3].T
-        return scored(-0.5 * (0.2 * (x - 0.8) ** 2 + y**2 + z**2))
+    def pool_at(pose: np.ndarray):
+        top = SUMMIT + factor * (pose[:3, 3] - SUMMIT)
+        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))]
 
-    monkeypatch.setattr(response_surface, "LEAST_CURVATURE", 1.0)
     told: list[Scores] = []
-    pose, rested = climb_surface([objective], at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
-    assert not rested and len(told) == ROUNDS
-    assert pose[0, 3] == pytest.approx(0.8 * (1 - 0.8**ROUNDS), abs=1e-9)
+    start = SUMMIT + np.array([0.1, 0.05, -0.1]) / (1 - factor)
+    pose, rested = climb_surface(pool_at, at(start), BASIS, OFFSETS, 1.0, told.append)
+    np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
+    assert rested and len(told) == 3
+
+
+def test_points_are_drawn_around_the_pose_of_each_round():
+    seen: list[np.ndarray] = []
+    told: list[Scores] = []
+
+    def pool_at(pose: np.ndarray):
+        seen.append(pose)
+        return [hill(0.1, phase=k) for k in range(4)]
+
+    climb_surface(pool_at, at([0, 0, 0]), BASIS, OFFSETS, 1.5, told.append)
+    assert len(seen) == len(told) > 1 and np.array_equal(seen[0], at([0, 0, 0]))
+    assert all(np.linalg.norm(a - b) > 0 for a, b in itertools.pairwise(seen))
+
+
+def test_one_short_step_among_slow_ones_is_no_rest():
+    """Far along one axis and slow along the other: the second step is short, and yet 0.2 is to come."""
+
+    def pool_at(pose: np.ndarray):
+        top = SUMMIT + [0.0, 0.95, 0.0] * (pose[:3, 3] - SUMMIT)
+        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))]
+
+    pose, rested = climb_surface(pool_at, at(SUMMIT + np.array([0.3, 0.5, 0.0])), BASIS, OFFSETS, 1.0)
+    assert rested and np.linalg.norm(pose[:3, 3] - SUMMIT) < 0.03
 
 
 @pytest.mark.parametrize(("away", "rounds"), [(0.11, 1), (0.13, 2)])
@@ -95,7 +130,7 @@ def test_a_short_first_step_is_the_last(away, rounds):
         return scored(-0.5 * ((poses[:, :3, 3] - [away, 0, 0]) ** 2).sum(-1))
 
     told: list[Scores] = []
-    pose, rested = climb_surface([objective], at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
+    pose, rested = climb_surface(always(objective), at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
     assert rested and len(told) == rounds
     assert pose[0, 3] == pytest.approx(away, abs=1e-9)
 
@@ -110,7 +145,7 @@ def test_rotations_end_at_the_best_turn():
     def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
         return scored(np.einsum("bij,ij->b", poses[:, :3, :3], goal))
 
-    pose, rested = climb_surface([objective], np.eye(4), turns, OFFSETS, 0.3)
+    pose, rested = climb_surface(always(objective), np.eye(4), turns, OFFSETS, 0.3)
     apart = Rotation.from_matrix(pose[:3, :3] @ goal.T).magnitude()
     assert rested and apart < 0.01
     np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-12)
@@ -121,14 +156,16 @@ def test_a_saddle_is_climbed_not_sunk_into():
         x, y, z = poses[:, :3, 3].T
         return scored(0.5 * x**2 + 0.2 * x - y**2 - z**2)
 
-    pose, rested = climb_surface([objective], at([0, 0.1, 0]), BASIS, OFFSETS, 1.0)
+    pose, rested = climb_surface(always(objective), at([0, 0.1, 0]), BASIS, OFFSETS, 1.0)
     assert pose[0, 3] > 1 and not rested
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_leave_the_pose_where_it_is(bad):
     start = at([1.0, 2.0, 3.0])
-    pose, rested = climb_surface([lambda poses, gradient: scored(np.full(len(poses), bad))], start, BASIS, OFFSETS, 1.0)
+    pose, rested = climb_surface(
+        always(lambda poses, gradient: scored(np.full(len(poses), bad))), start, BASIS, OFFSETS, 1.0
+    )
     assert np.array_equal(pose, start) and not rested
 
 
