@@ -17,35 +17,35 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -2.6296,
+    -2.9958,
     MappingProxyType(
         {
-            "spread": -0.1437,
-            "fine_fall": 0.9946,
-            "relative_fall": 0.483,
-            "lead": 0.5842,
-            "edge_fall": 12.4007,
-            "edge_lead": 0.377,
-            "view": 1.1247,
-            "held": 0.5207,
-            "search": -0.1006,
-            "restart": -0.5816,
+            "spread": -0.5712,
+            "fine_fall": 1.0206,
+            "relative_fall": 0.1241,
+            "lead": 0.4244,
+            "edge_fall": 12.6163,
+            "edge_lead": 0.2202,
+            "view": 1.0016,
+            "held": 0.0141,
+            "search": -0.2642,
+            "restart": -0.4297,
         }
     ),
 )
 ERROR = Reading(
-    0.7318,
+    0.8078,
     MappingProxyType(
         {
-            "spread": 0.2111,
-            "relative_fall": -0.4215,
-            "lead": -0.0978,
-            "edge_fall": -2.6709,
-            "edge_lead": -0.5915,
-            "view": -0.03,
-            "held": -0.3955,
-            "search": 0.1268,
-            "restart": 0.548,
+            "spread": 0.2276,
+            "relative_fall": -0.4056,
+            "lead": -0.1092,
+            "edge_fall": -2.9597,
+            "edge_lead": -0.5784,
+            "view": -0.0379,
+            "held": -0.4191,
+            "search": 0.1316,
+            "restart": 0.5052,
         }
     ),
 )

@@ -25,7 +25,8 @@ from medmi.registration.motion import determinants
 from medmi.registration.terms import Samples, Term
 
 Array = np.ndarray
-# Points of all poses that one call of the compiled loops takes: their interpolated values still fit the processor's cache.
+# Points of all poses that one call of the compiled loops takes, or of as many as there are threads: their interpolated values still fit
+# the processor's cache. Poses come in multiples of the threads, or some would wait for the others.
 BATCH = 65536
 # Fewer points of all poses than this for each thread are not shared out.
 LEAST = 1024
@@ -78,10 +79,11 @@ class Objective:
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)``."""
-        chunks = min(len(poses), -(-len(poses) * self.points.shape[1] // BATCH))
-        if chunks <= 1:
+        size = max(self.threads, BATCH // self.points.shape[1] // self.threads * self.threads)
+        if len(poses) <= size:
             return Scores(*self._evaluate(poses, gradient))
-        parts = [self._evaluate(chunk, gradient) for chunk in np.array_split(poses, chunks)]
+        chunks = [poses[first : first + size] for first in range(0, len(poses), size)]
+        parts = [self._evaluate(chunk, gradient) for chunk in chunks]
         return Scores(*(np.concatenate(rows) for rows in zip(*parts)))
 
     def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:

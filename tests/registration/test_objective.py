@@ -95,11 +95,12 @@ def test_squared_difference_of_ramps_has_the_gradient_of_its_closed_integral():
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_threads_and_batches_do_not_change_a_bit(name):
+def test_threads_and_batches_do_not_change_a_bit(name, monkeypatch):
     objective, centre = objective_of(name, 3, 3, count=800)
     poses = np.stack([pose_of(3, centre, size=s) for s in np.linspace(-0.6, 0.6, 37)])
     one = objective(poses)
-    for threads in (2, 3):
+    for threads, batch in ((2, 65536), (3, 65536), (1, 1), (3, 1), (2, 5 * objective.points.shape[1])):
+        monkeypatch.setattr("medmi.registration.objective.BATCH", batch)
         many = Objective(
             objective.term, objective.samples, objective.points, objective.moving, objective.to_index, threads
         )(poses)
