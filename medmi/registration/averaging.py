@@ -5,7 +5,8 @@ digit of a header. Here each step looks at other points, at two poses placed opp
 mean of both gradients through the inverse Hessian: it climbs the value smoothed over that neighbourhood, and its noise
 averages out (Robbins & Monro 1951; Polyak & Juditsky 1992, SIAM J. Control Optim. 30, Eq. 4).
 
-Where the mean is still restless after some steps, a response surface finds the top (:mod:`medmi.registration.response_surface`).
+Where the mean is still restless after some steps, a response surface finds the top (:mod:`medmi.registration.response_surface`), from where
+the first steps led: those after them went farther astray.
 """
 
 from __future__ import annotations
@@ -96,15 +97,18 @@ def refine(
             drifts.append(_drift(visited[:done]) / radius)
         if on_step is not None:
             on_step(scores)
-    astray = _restless(drifts) if few else ASTRAY <= drifts[-1] < np.inf
-    # From where the trial led, whoever went farther astray.
-    counted = visited[: TRIAL if astray else done]
-    mean = counted[int(len(counted) * BURN_IN) :].mean(0)
-    end, rested = moved_along(origin[None], mean[None], basis)[0], drifts[-1] < REST
-    if astray:
+
+    def led(count: int) -> Array:
+        """Where so many of the steps led on average, ``(4, 4)``."""
+        mean = visited[int(count * BURN_IN) : count].mean(0)
+        return moved_along(origin[None], mean[None], basis)[0]
+
+    end, rested = led(done), drifts[-1] < REST
+    if _restless(drifts) if few else ASTRAY <= drifts[-1] < np.inf:
         around = within(pairs_for(size), size, 1.0, rng)
-        end, rested = climb_surface(pool_at, end, basis, around, WIDER * radius, on_step)
-        pool = pool_at(end)
+        top, found = climb_surface(pool_at, led(min(done, TRIAL)), basis, around, WIDER * radius, on_step)
+        if top is not None:
+            end, rested, pool = top, found, pool_at(top)
     return Averaged(end, inverse, rested, pool[0](end[None]))
 
 

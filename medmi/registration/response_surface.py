@@ -28,8 +28,9 @@ PAIRS_EACH = 4.5
 # Rounds at most. A pose rests when all steps to come would add up to less than this share of the radius: each is taken to be shorter than
 # the one before by the factor last seen, or by this one where that is more.
 ROUNDS, REST, SHRINKING = 12, 0.02, 1 / 2
-# After the first round it rests under this share: another takes longer than all steps before it.
-FIRST_REST = 0.12
+# After the first round it rests under this share: another takes longer than all steps before it. Whose last step is longer than that
+# share follows noise.
+FIRST_REST, FAR = 0.12, 0.5
 # Curvatures under this share of the largest are taken as noise.
 LEAST_CURVATURE = 0.02
 TINY = 1e-30
@@ -47,7 +48,7 @@ def climb_surface(
     offsets: Array,
     radius: float,
     on_round: Callable[[Scores], None] | None = None,
-) -> tuple[Array, bool]:
+) -> tuple[Array | None, bool]:
     """Move ``pose (4, 4)`` along ``basis (t, 4, 4)`` to the top of the surface around it.
 
     Args:
@@ -59,7 +60,8 @@ def climb_surface(
         on_round: called with the last scores of each round.
 
     Returns:
-        The pose, and whether it came to rest; where a value is not finite, the pose of that round.
+        The pose, and whether it came to rest; where a value is not finite, the pose of that round. None where after all rounds it is
+        still on its way.
     """
     surface, way = None, _Way()
     for _ in range(ROUNDS):
@@ -77,7 +79,7 @@ def climb_surface(
         pose = moved_along(pose[None], radius * step[None], basis)[0]
         if way.rests:
             return pose, True
-    return pose, False
+    return None if way.lengths[-1] > FAR else pose, False
 
 
 @dataclass

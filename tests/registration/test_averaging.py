@@ -157,6 +157,17 @@ def test_families_of_many_parameters_go_by_a_surface_only_where_their_steps_go_a
     assert 64 < calls <= 64 + ROUNDS if by_a_surface else calls == 64
 
 
+def test_where_a_surface_finds_no_top_the_steps_stand(monkeypatch):
+    by_a_surface, _ = restless(3)
+    monkeypatch.setattr(averaging, "climb_surface", lambda *_: (None, False))
+    by_trial, calls = restless(3)
+    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2)
+    monkeypatch.setattr(averaging, "ASTRAY", 1e-3)
+    by_all, all_calls = restless(3)
+    assert (calls, all_calls) == (TRIAL, 64)
+    assert np.linalg.norm(by_trial[0] - by_a_surface[0]) > 0 and np.linalg.norm(by_trial[0] - by_all[0]) > 0
+
+
 def test_too_few_steps_for_a_look_are_no_reason_for_a_surface(monkeypatch):
     monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2)
     taken: list[Scores] = []

@@ -60,10 +60,25 @@ def test_sets_of_points_may_differ_in_level():
     np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
 
 
-def test_no_step_is_longer_than_the_radius_and_one_that_has_not_rested_says_so():
-    pose, rested = climb_surface(always(hill()), at([10, 0, 0]), BASIS, OFFSETS, 0.5)
-    travelled = 10 - pose[0, 3]
-    assert 0.5 < travelled <= 0.5 * ROUNDS + 1e-9 and not rested
+def test_no_step_is_longer_than_the_radius():
+    seen: list[np.ndarray] = []
+
+    def pool_at(pose: np.ndarray):
+        seen.append(pose[:3, 3])
+        return [hill()]
+
+    climb_surface(pool_at, at(SUMMIT + np.array([3.0, 0, 0])), BASIS, OFFSETS, 0.5)
+    lengths = [np.linalg.norm(b - a) for a, b in itertools.pairwise(seen)]
+    assert max(lengths) <= 0.5 + 1e-12 and lengths[0] == pytest.approx(0.5)
+
+
+def test_a_top_that_stays_out_of_reach_is_none():
+    def slope(poses: np.ndarray, gradient: bool = True) -> Scores:
+        return scored(poses[:, 0, 3] - 1e-3 * (poses[:, :3, 3] ** 2).sum(-1))
+
+    told: list[Scores] = []
+    pose, rested = climb_surface(always(slope), at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
+    assert pose is None and not rested and len(told) == ROUNDS
 
 
 def test_ripples_that_stop_gradients_do_not_keep_two_starts_apart():
@@ -156,8 +171,15 @@ def test_a_saddle_is_climbed_not_sunk_into():
         x, y, z = poses[:, :3, 3].T
         return scored(0.5 * x**2 + 0.2 * x - y**2 - z**2)
 
-    pose, rested = climb_surface(always(objective), at([0, 0.1, 0]), BASIS, OFFSETS, 1.0)
-    assert pose[0, 3] > 1 and not rested
+    seen: list[np.ndarray] = []
+
+    def pool_at(pose: np.ndarray):
+        seen.append(pose[:3, 3])
+        return [objective]
+
+    pose, rested = climb_surface(pool_at, at([0, 0.1, 0]), BASIS, OFFSETS, 1.0)
+    assert all(b[0] > a[0] for a, b in itertools.pairwise(seen)) and seen[-1][0] > 1
+    assert pose is None and not rested
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
