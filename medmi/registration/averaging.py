@@ -20,7 +20,7 @@ from medmi.native import loops
 from medmi.registration.ascent import Climbable
 from medmi.registration.motion import moved_along, tangent
 from medmi.registration.objective import Scores
-from medmi.registration.response_surface import PoolAt, climb_surface, pairs_for
+from medmi.registration.response_surface import Ellipsoid, PoolAt, climb_surface, pairs_for
 
 Array = np.ndarray
 # Gain of step k: (1 + k / SETTLING) ** -DECAY. A power from 1/2 to 1 is what averaging asks for.
@@ -36,13 +36,14 @@ POOL = 8
 # Pairs of evaluations that measure the curvature, beside one for each parameter.
 CURVATURE_PAIRS = 3
 # The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share
-# no more steps are taken; what ends under the second had come to rest. Looked at every so many steps, from three times as many on.
+# no more steps are taken, unless a look saw more than the second; what ends under that had come to rest. Looked at every so many steps,
+# from three times as many on.
 STILL, REST, LOOK = 0.03, 0.1, 4
-# Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over a ball that many
-# times as wide tells where the top is. A quadratic of more than so many parameters takes ten times as long as all steps do: there all
-# are taken, and the last look must have seen the mean go astray by so much.
+# Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over an ellipsoid that many
+# times as wide tells where the top is. A quadratic of more than so many parameters takes several times as long as all steps do: there all
+# are taken, and the looks must have seen such a drift on average.
 TRIAL, WIDER = 28, 2.0
-FEW_PARAMETERS, ASTRAY = 7, 0.4
+FEW_PARAMETERS, ASTRAY = 7, 0.43
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def refine(
     """Climb from ``pose (4, 4)`` along ``basis (t, 4, 4)``.
 
     Args:
-        pool_at: of a pose, objectives that each look at points of their own around it; the steps take them in turn.
+        pool_at: of a pose, so many objectives that each look at points of their own around it; the steps take them in turn.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
         steps: most pairs of evaluations, after those that measure the curvature and before those of a response surface.
@@ -82,13 +83,13 @@ def refine(
         rng: of the places around the pose.
         on_step: called with the scores of each pair, and the last of each round of a response surface.
     """
-    pool, size = pool_at(pose), len(basis)
+    pool, size = pool_at(pose, POOL), len(basis)
     few = size <= FEW_PARAMETERS
     slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
     origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
     offsets, visited, done, drifts = within(steps, size, radius, rng), np.empty((steps, size)), 0, [np.inf]
     at, poses = np.zeros(size), np.empty((2, 4, 4))
-    while done < steps and drifts[-1] >= STILL and not (few and _restless(drifts)):
+    while done < steps and not _still(drifts) and not (few and _restless(drifts)):
         loops.place_pair(origin, at, offsets[done], basis, poses)
         scores = pool[done % len(pool)](poses)
         loops.climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
@@ -104,18 +105,29 @@ def refine(
         return moved_along(origin[None], mean[None], basis)[0]
 
     end, rested = led(done), drifts[-1] < REST
-    if _restless(drifts) if few else ASTRAY <= drifts[-1] < np.inf:
-        around = within(pairs_for(size), size, 1.0, rng)
-        top, found = climb_surface(pool_at, led(min(done, TRIAL)), basis, around, WIDER * radius, on_step)
+    if _restless(drifts) if few else _astray(drifts):
+        around, ellipsoid = (
+            within(pairs_for(size), size, 1.0, rng),
+            Ellipsoid.of(np.linalg.inv(inverse), WIDER * radius),
+        )
+        top, found = climb_surface(pool_at, led(min(done, TRIAL)), basis, around, ellipsoid, on_step)
         if top is not None:
-            end, rested, pool = top, found, pool_at(top)
+            end, rested, pool = top, found, pool_at(top, 1)
     return Averaged(end, inverse, rested, pool[0](end[None]))
 
 
+def _still(drifts: list[float]) -> bool:
+    """Whether the last look saw no drift, and none saw no rest; the list begins with no look."""
+    return drifts[-1] < STILL and max(drifts[1:]) < REST
+
+
 def _restless(drifts: list[float]) -> bool:
-    """Whether, the trial over, any look but the first saw no rest; the list begins with no look."""
-    looks = TRIAL // LOOK - 2
-    return len(drifts) > looks and max(drifts[2:]) >= REST
+    """Whether, the trial over, any look but the first saw no rest."""
+    return len(drifts) > TRIAL // LOOK - 2 and max(drifts[2:]) >= REST
+
+
+def _astray(drifts: list[float]) -> bool:
+    return len(drifts) > 1 and float(np.mean(drifts[1:])) >= ASTRAY
 
 
 def _drift(visited: Array) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
-from medmi.registration.averaging import POOL, refine
+from medmi.registration.averaging import refine
 from medmi.registration.dense import make_dense_objective
 from medmi.registration.drawing import chances, draw_sets, everywhere, in_view, surplus_of_spans
 from medmi.registration.evidence import Evidence
@@ -140,9 +140,9 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     quick = replace(stage, steps=stage.steps // 3)
     begun = _ascended(run, level, quick, poses, some)
 
-    def pool_at(pose: Array) -> list[Sampling]:
+    def pool_at(pose: Array, count: int) -> list[Sampling]:
         spans = in_view(fixed, moving, pose, run.centre, MARGIN * stage.spacing)
-        return sets((POOL, round(stage.points * surplus_of_spans(cumulative, spans))), 1, spans)
+        return sets((count, round(stage.points * surplus_of_spans(cumulative, spans))), 1, spans)
 
     start, places = begun.poses[begun.scores.best], np.random.default_rng(0)
     end = refine(pool_at, start, run.basis(level), stage.steps, stage.spacing, places, run.record(level))

@@ -25,9 +25,9 @@ from medmi.registration.motion import determinants
 from medmi.registration.terms import Samples, Term
 
 Array = np.ndarray
-# Points of all poses that one call of the compiled loops takes, or of as many as there are threads: their interpolated values still fit
-# the processor's cache. Poses come in multiples of the threads, or some would wait for the others.
-BATCH = 65536
+# Points of all poses that one call of the compiled loops takes with gradients and without, or of as many as there are threads: their
+# interpolated values still fit the processor's cache. Poses come in multiples of the threads, or some would wait for the others.
+BATCH, VALUES_BATCH = 65536, 262144
 # Fewer points of all poses than this for each thread are not shared out.
 LEAST = 1024
 # Share of the robust range under which values are background.
@@ -79,7 +79,8 @@ class Objective:
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)``."""
-        size = max(self.threads, BATCH // self.points.shape[1] // self.threads * self.threads)
+        most = BATCH if gradient else VALUES_BATCH
+        size = max(self.threads, most // self.points.shape[1] // self.threads * self.threads)
         if len(poses) <= size:
             return Scores(*self._evaluate(poses, gradient))
         chunks = [poses[first : first + size] for first in range(0, len(poses), size)]

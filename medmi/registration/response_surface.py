@@ -1,17 +1,19 @@
 """Refinement by a response surface: a quadratic fitted to values all around a pose, whose top is the next pose.
 
 Where an image ends in the middle of a limb the value is nearly flat along some motion, and rough: single gradients say more about the
-points that they look at than about where the top lies. Differences of values across a wide ball say less about roughness. What is fitted
-is Box and Wilson's second-order model (1951, J. R. Stat. Soc. B 13, section 3).
+points that they look at than about where the top lies. Differences of values across a wide ellipsoid say less about roughness, the
+more so the wider it is; it is widest where the value is flattest. What is fitted is Box and Wilson's second-order model (1951,
+J. R. Stat. Soc. B 13, section 3).
 
-The offsets from the pose are the same in every round, and the points are drawn anew around it, so that a round is a map of poses to poses
-that knows nothing of the ones before: all that start near its fixed point end there. Along a flat motion it goes there slowly or swings
-about it. So each step also goes by how the step before changed what is left, as Anderson's extrapolation does with a memory of one
-(1965, J. ACM 12, section 4).
+Every round draws its points anew around its pose and shapes its ellipsoid as the surface before bent, so that a round is a map of poses
+to poses that knows next to nothing of the ones before: all that start near its fixed point end there. Along a flat motion it goes there
+slowly or swings about it. So each step also goes by how the step before changed what is left, as Anderson's extrapolation does with a
+memory of one (1965, J. ACM 12, section 4).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,15 +24,16 @@ from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
 
 Array = np.ndarray
-PoolAt = Callable[[Array], Sequence[Climbable]]
-# Pairs of values for each coefficient of the quadratic.
-PAIRS_EACH = 4.5
-# Rounds at most. A pose rests when all steps to come would add up to less than this share of the radius: each is taken to be shorter than
-# the one before by the factor last seen, or by this one where that is more.
-ROUNDS, REST, SHRINKING = 12, 0.02, 1 / 2
-# After the first round it rests under this share: another takes longer than all steps before it. Whose last step is longer than that
-# share follows noise.
-FIRST_REST, FAR = 0.12, 0.5
+PoolAt = Callable[[Array, int], Sequence[Climbable]]
+# Pairs of values for each parameter, by so many sets of points; half of them in the first round, whose top is far.
+PAIRS_EACH, SETS = 22, 4
+# Rounds at most. A pose rests when all steps to come would add up to less than this share of the ellipsoid: each is taken to be shorter
+# than the one before by the factor last seen, or by this one where that is more.
+ROUNDS, REST, SHRINKING = 12, 0.025, 1 / 2
+# Whose last step is longer than this share follows noise.
+FAR = 0.5
+# Half-axes go by this power of the curvature along them, up to so many times the shortest.
+FLATTER, WIDEST = -1 / 4, 2.0
 # Curvatures under this share of the largest are taken as noise.
 LEAST_CURVATURE = 0.02
 TINY = 1e-30
@@ -38,7 +41,30 @@ TINY = 1e-30
 
 def pairs_for(size: int) -> int:
     """How many offsets the quadratic of so many parameters is fitted to."""
-    return round(PAIRS_EACH * (1 + size + size * (size + 1) // 2))
+    return PAIRS_EACH * size
+
+
+@dataclass(frozen=True)
+class Ellipsoid:
+    """Where a surface is fitted: around a pose, wider along motions that bend the value less.
+
+    Attributes:
+        radius: mm of the shortest half-axis.
+        out: from the unit ball to mm along each parameter, ``(t, t)``, symmetric.
+        back: the inverse.
+    """
+
+    radius: float
+    out: Array
+    back: Array
+
+    @classmethod
+    def of(cls, bend: Array, radius: float) -> Ellipsoid:
+        """Shaped by minus the Hessian ``bend (t, t)``; along motions that bend the value upwards it is widest."""
+        curvatures, ways = np.linalg.eigh(bend)
+        most = max(float(np.abs(curvatures).max()), TINY)
+        axes = radius * np.maximum(curvatures / most, WIDEST ** (1 / FLATTER)) ** FLATTER
+        return cls(radius, (ways * axes) @ ways.T, (ways / axes) @ ways.T)
 
 
 def climb_surface(
@@ -46,72 +72,77 @@ def climb_surface(
     pose: Array,
     basis: Array,
     offsets: Array,
-    radius: float,
+    ellipsoid: Ellipsoid,
     on_round: Callable[[Scores], None] | None = None,
 ) -> tuple[Array | None, bool]:
     """Move ``pose (4, 4)`` along ``basis (t, 4, 4)`` to the top of the surface around it.
 
     Args:
-        pool_at: of a pose, objectives that each look at points of their own around it; each takes a part of the offsets.
+        pool_at: of a pose, so many objectives that each look at points of their own around it; each takes a part of the offsets.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
-        offsets: ``(M, t)`` in the unit ball, around which the value is looked at, both ways.
-        radius: mm of the ball; no step is longer.
+        offsets: ``(M, t)`` in the unit ball, around which the value is looked at, both ways; every other one in the first round.
+        ellipsoid: that ball is stretched to it in the first round; no step leaves it.
         on_round: called with the last scores of each round.
 
     Returns:
         The pose, and whether it came to rest; where a value is not finite, the pose of that round. None where after all rounds it is
         still on its way.
     """
-    surface, way = None, _Way()
-    for _ in range(ROUNDS):
-        pool = pool_at(pose)
-        surface = surface or _Surface(offsets, len(pool))
-        parts = np.array_split(offsets * radius, len(pool))
-        scores = [objective(_around(pose, part, basis), gradient=False) for objective, part in zip(pool, parts)]
+    way = _Way()
+    for fit in itertools.chain([_Fit(offsets[::2])], itertools.repeat(_Fit(offsets), ROUNDS - 1)):
+        parts = np.array_split(fit.offsets @ ellipsoid.out, SETS)
+        scores = [
+            objective(_around(pose, part, basis), gradient=False) for objective, part in zip(pool_at(pose, SETS), parts)
+        ]
         if on_round is not None:
             on_round(scores[-1])
         sides = [each.value.reshape(2, -1) for each in scores]
         ahead, behind = np.concatenate(sides, axis=1)
         if not np.isfinite(ahead + behind).all():
             return pose, False
-        step = way.step(surface.top(ahead, behind))
-        pose = moved_along(pose[None], radius * step[None], basis)[0]
+        slope, bend = (
+            fit.slope(ahead, behind) @ ellipsoid.back,
+            ellipsoid.back @ fit.bend(ahead, behind) @ ellipsoid.back,
+        )
+        pose = moved_along(pose[None], way.step(_top(slope, bend), ellipsoid)[None], basis)[0]
         if way.rests:
             return pose, True
+        ellipsoid = Ellipsoid.of(bend, ellipsoid.radius)
     return None if way.lengths[-1] > FAR else pose, False
 
 
 @dataclass
 class _Way:
-    """The rounds so far, in shares of the radius.
+    """The rounds so far.
 
     Attributes:
-        left: what the last surface had as the way to its top, ``(t,)``; None before the first, or where that is out of its ball.
+        left: what the last surface had as the way to its top, mm ``(t,)``; None before the first, or where that is out of its ellipsoid.
         taken: the step that was taken then.
-        lengths: of every round, the longer of the two.
+        lengths: of every round, the longer of the two, as a share of the ellipsoid.
     """
 
     left: Array | None = None
     taken: Array | None = None
     lengths: list[float] = field(default_factory=list)
 
-    def step(self, top: Array) -> Array:
-        """The step to take, at most 1 long, where a surface has its top at ``top (t,)``."""
-        far, step = float(np.linalg.norm(top)) > 1, _within_ball(top)
+    def step(self, top: Array, ellipsoid: Ellipsoid) -> Array:
+        """The step to take, mm ``(t,)`` within the ellipsoid, where a surface has its top at ``top``."""
+        ahead = top @ ellipsoid.back
+        far, step = float(np.linalg.norm(ahead)) > 1, _within_ball(ahead)
         if self.left is not None and self.taken is not None and not far:
-            change = top - self.left
-            share = float(change @ top) / max(float(change @ change), TINY)
-            step = _within_ball(top - share * (self.taken + change))
-        self.left, self.taken = None if far else top, step
-        self.lengths.append(max(float(np.linalg.norm(step)), min(1.0, float(np.linalg.norm(top)))))
-        return step
+            change = ahead - self.left @ ellipsoid.back
+            share = float(change @ ahead) / max(float(change @ change), TINY)
+            step = _within_ball(ahead - share * (self.taken @ ellipsoid.back + change))
+        self.left, self.taken = None if far else top, step @ ellipsoid.out
+        self.lengths.append(max(float(np.linalg.norm(step)), min(1.0, float(np.linalg.norm(ahead)))))
+        return self.taken
 
     @property
     def rests(self) -> bool:
-        """Whether no more rounds are worth their time."""
-        if len(self.lengths) == 1:
-            return self.lengths[0] < FIRST_REST
+        """Whether no more rounds are worth their time; the first never is the last, for no surface shaped its ellipsoid."""
+        if len(self.lengths) < 2:
+            return False
         before, last = self.lengths[-2:]
         shrinking = max(last / max(before, TINY), SHRINKING)
         return shrinking < 1 and last * shrinking / (1 - shrinking) < REST
@@ -127,23 +158,31 @@ def _around(pose: Array, offsets: Array, basis: Array) -> Array:
     return moved_along(np.tile(pose, (len(both), 1, 1)), both, basis)
 
 
-class _Surface:
-    """The least-squares fits of slope and curvature to values at plus and minus the same offsets, one level for each set of points."""
+def _top(slope: Array, bend: Array) -> Array:
+    """Where a quadratic has its top, ``(t,)`` from its middle."""
+    curvatures, ways = np.linalg.eigh(bend)
+    least = max(float(np.abs(curvatures).max()) * LEAST_CURVATURE, TINY)
+    return ways @ (ways.T @ slope / np.maximum(curvatures, least))
 
-    def __init__(self, offsets: Array, sets: int) -> None:
-        self.size = offsets.shape[1]
+
+class _Fit:
+    """Least-squares fits to values at plus and minus the same offsets, with one level for each set of points."""
+
+    def __init__(self, offsets: Array) -> None:
+        self.offsets, self.size = offsets, offsets.shape[1]
         self.rows, self.columns = np.triu_indices(self.size)
         halves = np.where(self.rows == self.columns, 0.5, 1.0)
         squares = halves * offsets[:, self.rows] * offsets[:, self.columns]
-        owners = np.repeat(np.arange(sets), [len(part) for part in np.array_split(offsets, sets)])
+        owners = np.repeat(np.arange(SETS), [len(part) for part in np.array_split(offsets, SETS)])
         self.to_slope = np.linalg.pinv(2 * offsets)
-        self.to_bend = np.linalg.pinv(np.column_stack([squares, owners[:, None] == np.arange(sets)]))
+        self.to_bend = np.linalg.pinv(np.column_stack([squares, owners[:, None] == np.arange(SETS)]))
 
-    def top(self, ahead: Array, behind: Array) -> Array:
-        """Where the top is, ``(t,)`` from the middle as a share of the radius."""
-        halves = self.to_bend @ (ahead + behind) / 2
-        bend = np.empty((self.size, self.size))
+    def slope(self, ahead: Array, behind: Array) -> Array:
+        """The gradient, ``(t,)``."""
+        return self.to_slope @ (ahead - behind)
+
+    def bend(self, ahead: Array, behind: Array) -> Array:
+        """Minus the Hessian, ``(t, t)``."""
+        halves, bend = self.to_bend @ (ahead + behind) / 2, np.empty((self.size, self.size))
         bend[self.rows, self.columns] = bend[self.columns, self.rows] = -halves[: len(self.rows)]
-        curvatures, ways = np.linalg.eigh(bend)
-        least = max(float(np.abs(curvatures).max()) * LEAST_CURVATURE, TINY)
-        return ways @ (ways.T @ (self.to_slope @ (ahead - behind)) / np.maximum(curvatures, least))
+        return bend

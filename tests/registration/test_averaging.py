@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -42,8 +43,8 @@ def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Climbable]:
 
 
 def always(pool: list[Climbable]) -> PoolAt:
-    """The same objectives around every pose."""
-    return lambda pose: pool
+    """The same objectives around every pose, the first so many."""
+    return lambda pose, count: pool[:count]
 
 
 def refined(noise: float, steps: int = 64, seed: int = 0, radius: float = 1.0):
@@ -91,14 +92,15 @@ def test_steps_go_on_after_the_mean_is_at_rest_until_it_is_still(monkeypatch):
         return len(taken), end.rested
 
     assert after(0.0) == (3 * LOOK, True)
-    until_still = after(0.3)
+    until_still = after(0.05)
     monkeypatch.setattr(averaging, "STILL", averaging.REST)
-    until_rest = after(0.3)
+    until_rest = after(0.05)
     assert until_rest[0] < until_still[0] and until_rest[1] and until_still[1]
 
 
-def test_the_mean_is_nearer_than_the_draws_are():
+def test_the_mean_of_steps_is_nearer_than_the_draws_are(monkeypatch):
     """A pool of summits has a mean nearer than one of them by the root of their number."""
+    monkeypatch.setattr(averaging, "REST", np.inf)
     far = [np.linalg.norm(refined(0.3, 96, seed).pose[:3, 3] - SUMMIT) for seed in range(40)]
     single = 0.3 * np.sqrt(3)
     assert np.sqrt(np.mean(np.square(far))) < 1.25 * single / np.sqrt(POOL)
@@ -168,6 +170,28 @@ def test_where_a_surface_finds_no_top_the_steps_stand(monkeypatch):
     assert np.linalg.norm(by_trial[0] - by_a_surface[0]) > 0 and np.linalg.norm(by_trial[0] - by_all[0]) > 0
 
 
+def test_a_look_without_drift_ends_no_steps_where_another_saw_no_rest(monkeypatch):
+    """By chance one look of restless steps sees no drift: whether a surface follows is up to all of them."""
+    looks = itertools.chain([2 * averaging.REST, 0.0], itertools.repeat(averaging.REST))
+    monkeypatch.setattr(averaging, "_drift", lambda visited: next(looks))
+    taken: list[Scores] = []
+    refine(always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append)
+    assert TRIAL < len(taken) <= TRIAL + ROUNDS
+
+
+@pytest.mark.parametrize(("drift", "by_a_surface"), [(1.01, True), (0.99, False)])
+def test_many_parameters_go_astray_by_the_drift_of_all_looks_on_average(drift, by_a_surface, monkeypatch):
+    looks = itertools.cycle([0.5 * drift * averaging.ASTRAY, 1.5 * drift * averaging.ASTRAY])
+    monkeypatch.setattr(averaging, "_drift", lambda visited: next(looks))
+    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2)
+    taken: list[Scores] = []
+    count = 3 * LOOK + 5 * LOOK
+    refine(
+        always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, count, 1.0, np.random.default_rng(0), taken.append
+    )
+    assert (len(taken) > count) == by_a_surface
+
+
 def test_too_few_steps_for_a_look_are_no_reason_for_a_surface(monkeypatch):
     monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2)
     taken: list[Scores] = []
@@ -181,17 +205,17 @@ def test_the_scores_are_those_of_the_end_by_points_around_it(rest, monkeypatch):
     """Points drawn around x see the value at y as ``y - x``; so 0 at the end itself, whether steps or a surface led there."""
     monkeypatch.setattr(averaging, "REST", rest)
 
-    def pool_at(pose: np.ndarray) -> list[Climbable]:
+    def pool_at(pose: np.ndarray, count: int) -> list[Climbable]:
         def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
             value = poses[:, 0, 3] - pose[0, 3] - 0.5 * np.square(poses[:, 0, 3] - 1)
             slopes = np.zeros((len(poses), 4, 4))
             slopes[:, 0, 3] = 2 - poses[:, 0, 3]
             return Scores(value, np.ones(len(poses)), value, value, slopes)
 
-        return [objective] * POOL
+        return [objective] * count
 
     end = refine(pool_at, np.eye(4), BASIS, 64, 0.1, np.random.default_rng(0))
-    expected = pool_at(end.pose if rest == 0 else np.eye(4))[0](end.pose[None])
+    expected = pool_at(end.pose if rest == 0 else np.eye(4), 1)[0](end.pose[None])
     np.testing.assert_allclose(end.scores.value, expected.value, atol=1e-12)
 
 

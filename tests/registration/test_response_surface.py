@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from medmi.registration import response_surface
 from medmi.registration.averaging import within
 from medmi.registration.objective import Scores
-from medmi.registration.response_surface import ROUNDS, climb_surface, pairs_for
+from medmi.registration.response_surface import ROUNDS, SETS, WIDEST, Ellipsoid, climb_surface, pairs_for
 
 # Translations: tangent coordinates are mm and compose by addition, so that a quadratic in them is exact.
 BASIS = np.zeros((3, 4, 4))
@@ -19,6 +19,10 @@ BASIS[[0, 1, 2], [0, 1, 2], [3, 3, 3]] = 1
 SUMMIT = np.array([0.7, -0.4, 0.5])
 HESSIAN = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 0.3]])
 OFFSETS = within(pairs_for(3), 3, 1.0, np.random.default_rng(0))
+
+
+def ball(radius: float) -> Ellipsoid:
+    return Ellipsoid.of(np.eye(3), radius)
 
 
 def scored(value: np.ndarray) -> Scores:
@@ -37,8 +41,8 @@ def hill(ripple: float = 0.0, level: float = 0.0, phase: float = 0.0):
 
 
 def always(*pool):
-    """The same objectives around every pose."""
-    return lambda pose: pool
+    """The same objectives around every pose, in turn."""
+    return lambda pose, count: [pool[k % len(pool)] for k in range(count)]
 
 
 def at(place) -> np.ndarray:
@@ -49,27 +53,27 @@ def at(place) -> np.ndarray:
 
 def test_the_top_of_a_quadratic_is_found_in_one_round_and_rests_in_the_next():
     told: list[Scores] = []
-    pose, rested = climb_surface(always(hill()), at([0, 0, 0]), BASIS, OFFSETS, 1.5, told.append)
+    pose, rested = climb_surface(always(hill()), at([0, 0, 0]), BASIS, OFFSETS, ball(1.5), told.append)
     np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
     assert rested and len(told) == 2
 
 
 def test_sets_of_points_may_differ_in_level():
-    levels = [hill(level=5.0 * k) for k in range(8)]
-    pose, _ = climb_surface(always(*levels), at([0, 0, 0]), BASIS, OFFSETS, 1.5)
+    levels = [hill(level=5.0 * k) for k in range(SETS)]
+    pose, _ = climb_surface(always(*levels), at([0, 0, 0]), BASIS, OFFSETS, ball(1.5))
     np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
 
 
-def test_no_step_is_longer_than_the_radius():
+def test_no_step_leaves_the_ellipsoid():
     seen: list[np.ndarray] = []
 
-    def pool_at(pose: np.ndarray):
+    def pool_at(pose: np.ndarray, count: int):
         seen.append(pose[:3, 3])
-        return [hill()]
+        return [hill()] * count
 
-    climb_surface(pool_at, at(SUMMIT + np.array([3.0, 0, 0])), BASIS, OFFSETS, 0.5)
+    climb_surface(pool_at, at(SUMMIT + np.array([3.0, 0, 0])), BASIS, OFFSETS, ball(0.5))
     lengths = [np.linalg.norm(b - a) for a, b in itertools.pairwise(seen)]
-    assert max(lengths) <= 0.5 + 1e-12 and lengths[0] == pytest.approx(0.5)
+    assert lengths[0] == pytest.approx(0.5) and max(lengths) <= WIDEST * 0.5 + 1e-12
 
 
 def test_a_top_that_stays_out_of_reach_is_none():
@@ -77,7 +81,7 @@ def test_a_top_that_stays_out_of_reach_is_none():
         return scored(poses[:, 0, 3] - 1e-3 * (poses[:, :3, 3] ** 2).sum(-1))
 
     told: list[Scores] = []
-    pose, rested = climb_surface(always(slope), at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
+    pose, rested = climb_surface(always(slope), at([0, 0, 0]), BASIS, OFFSETS, ball(1.0), told.append)
     assert pose is None and not rested and len(told) == ROUNDS
 
 
@@ -85,7 +89,7 @@ def test_ripples_that_stop_gradients_do_not_keep_two_starts_apart():
     """Slopes of the ripples are up to 2 pi 5 0.1 = 3 a mm; along its flat axis the hill's own are under 0.3 up to a mm from the top."""
     rough = [hill(0.1, phase=k) for k in range(8)]
     ends = [
-        climb_surface(always(*rough), at(place), BASIS, OFFSETS, 1.5)[0][:3, 3]
+        climb_surface(always(*rough), at(place), BASIS, OFFSETS, ball(1.5))[0][:3, 3]
         for place in ([0, 0, 0], [1.2, -0.9, 0.9])
     ]
     assert np.linalg.norm(ends[0] - ends[1]) < 0.1
@@ -94,23 +98,24 @@ def test_ripples_that_stop_gradients_do_not_keep_two_starts_apart():
 
 def test_one_round_more_would_not_move_what_rests(monkeypatch):
     rough = [hill(0.1, phase=k) for k in range(8)]
-    pose, rested = climb_surface(always(*rough), at([0, 0, 0]), BASIS, OFFSETS, 1.5)
+    pose, rested = climb_surface(always(*rough), at([0, 0, 0]), BASIS, OFFSETS, ball(1.5))
     monkeypatch.setattr(response_surface, "ROUNDS", 1)
-    again, _ = climb_surface(always(*rough), pose, BASIS, OFFSETS, 1.5)
-    assert rested and np.linalg.norm(again[:3, 3] - pose[:3, 3]) < response_surface.REST * 1.5
+    shaped = Ellipsoid.of(HESSIAN, 1.5)
+    again, _ = climb_surface(always(*rough), pose, BASIS, OFFSETS, shaped)
+    assert rested and np.linalg.norm((again - pose)[:3, 3] @ shaped.back) < response_surface.REST
 
 
 @pytest.mark.parametrize("factor", [-0.9, 0.8, 1.3])
 def test_rounds_that_swing_or_creep_or_flee_are_seen_through(factor):
     """Whose points put the top at ``s + factor (x - s)`` as seen from x: plain rounds take that many times the way each, or ever more."""
 
-    def pool_at(pose: np.ndarray):
+    def pool_at(pose: np.ndarray, count: int):
         top = SUMMIT + factor * (pose[:3, 3] - SUMMIT)
-        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))]
+        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))] * count
 
     told: list[Scores] = []
     start = SUMMIT + np.array([0.1, 0.05, -0.1]) / (1 - factor)
-    pose, rested = climb_surface(pool_at, at(start), BASIS, OFFSETS, 1.0, told.append)
+    pose, rested = climb_surface(pool_at, at(start), BASIS, OFFSETS, ball(1.0), told.append)
     np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
     assert rested and len(told) == 3
 
@@ -119,35 +124,31 @@ def test_points_are_drawn_around_the_pose_of_each_round():
     seen: list[np.ndarray] = []
     told: list[Scores] = []
 
-    def pool_at(pose: np.ndarray):
+    def pool_at(pose: np.ndarray, count: int):
         seen.append(pose)
-        return [hill(0.1, phase=k) for k in range(4)]
+        return [hill(0.1, phase=k) for k in range(count)]
 
-    climb_surface(pool_at, at([0, 0, 0]), BASIS, OFFSETS, 1.5, told.append)
+    climb_surface(pool_at, at([0, 0, 0]), BASIS, OFFSETS, ball(1.5), told.append)
     assert len(seen) == len(told) > 1 and np.array_equal(seen[0], at([0, 0, 0]))
     assert all(np.linalg.norm(a - b) > 0 for a, b in itertools.pairwise(seen))
 
 
 def test_one_short_step_among_slow_ones_is_no_rest():
-    """Far along one axis and slow along the other: the second step is short, and yet 0.2 is to come."""
+    """Far along one axis and slow along the other: the second step is short, and yet 20 times as much is to come."""
 
-    def pool_at(pose: np.ndarray):
+    def pool_at(pose: np.ndarray, count: int):
         top = SUMMIT + [0.0, 0.95, 0.0] * (pose[:3, 3] - SUMMIT)
-        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))]
+        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))] * count
 
-    pose, rested = climb_surface(pool_at, at(SUMMIT + np.array([0.3, 0.5, 0.0])), BASIS, OFFSETS, 1.0)
+    pose, rested = climb_surface(pool_at, at(SUMMIT + np.array([0.3, 0.8, 0.0])), BASIS, OFFSETS, ball(1.0))
     assert rested and np.linalg.norm(pose[:3, 3] - SUMMIT) < 0.03
 
 
-@pytest.mark.parametrize(("away", "rounds"), [(0.11, 1), (0.13, 2)])
-def test_a_short_first_step_is_the_last(away, rounds):
-    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
-        return scored(-0.5 * ((poses[:, :3, 3] - [away, 0, 0]) ** 2).sum(-1))
-
+def test_the_first_round_is_never_the_last():
     told: list[Scores] = []
-    pose, rested = climb_surface(always(objective), at([0, 0, 0]), BASIS, OFFSETS, 1.0, told.append)
-    assert rested and len(told) == rounds
-    assert pose[0, 3] == pytest.approx(away, abs=1e-9)
+    pose, rested = climb_surface(always(hill()), at(SUMMIT), BASIS, OFFSETS, ball(1.0), told.append)
+    assert rested and len(told) == 2
+    np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
 
 
 def test_rotations_end_at_the_best_turn():
@@ -160,7 +161,7 @@ def test_rotations_end_at_the_best_turn():
     def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
         return scored(np.einsum("bij,ij->b", poses[:, :3, :3], goal))
 
-    pose, rested = climb_surface(always(objective), np.eye(4), turns, OFFSETS, 0.3)
+    pose, rested = climb_surface(always(objective), np.eye(4), turns, OFFSETS, ball(0.3))
     apart = Rotation.from_matrix(pose[:3, :3] @ goal.T).magnitude()
     assert rested and apart < 0.01
     np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-12)
@@ -173,24 +174,52 @@ def test_a_saddle_is_climbed_not_sunk_into():
 
     seen: list[np.ndarray] = []
 
-    def pool_at(pose: np.ndarray):
+    def pool_at(pose: np.ndarray, count: int):
         seen.append(pose[:3, 3])
-        return [objective]
+        return [objective] * count
 
-    pose, rested = climb_surface(pool_at, at([0, 0.1, 0]), BASIS, OFFSETS, 1.0)
+    pose, rested = climb_surface(pool_at, at([0, 0.1, 0]), BASIS, OFFSETS, ball(1.0))
     assert all(b[0] > a[0] for a, b in itertools.pairwise(seen)) and seen[-1][0] > 1
     assert pose is None and not rested
+
+
+@pytest.mark.parametrize("size", [1, 3, 6, 7, 12])
+def test_there_are_more_pairs_than_coefficients_of_a_quadratic_and_levels(size):
+    assert pairs_for(size) >= size * (size + 1) // 2 + SETS
+    assert pairs_for(2 * size) == 2 * pairs_for(size)
+
+
+def test_an_ellipsoid_is_wider_along_motions_that_bend_the_value_less():
+    turn = Rotation.from_rotvec([0.3, -0.5, 0.2]).as_matrix()
+    shape = Ellipsoid.of(turn @ np.diag([16.0, 4.0, 1e-3]) @ turn.T, 1.5)
+    np.testing.assert_allclose(shape.out, turn @ np.diag([1.5, 1.5 * np.sqrt(2), 3.0]) @ turn.T, atol=1e-12)
+    np.testing.assert_allclose(shape.out @ shape.back, np.eye(3), atol=1e-12)
+
+
+@pytest.mark.parametrize("bend", [np.diag([1.0, -1.0, 0.0]), np.zeros((3, 3))])
+def test_along_what_bends_upwards_or_not_at_all_it_is_widest(bend):
+    widths = np.diag(Ellipsoid.of(bend, 1.0).out)
+    np.testing.assert_allclose(widths, np.where(np.diag(bend) > 0, 1.0, 2.0), atol=1e-12)
+
+
+def test_after_a_round_the_ellipsoid_has_the_shape_of_the_surface():
+    """The second round looks twice as far along the flattest motion as along the steepest."""
+    looked: list[np.ndarray] = []
+
+    def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
+        looked.append(poses[:, :3, 3])
+        return scored(-0.5 * (poses[:, :3, 3] ** 2 @ [40.0, 4.0, 1.0]))
+
+    climb_surface(always(objective), at([0.9, 0.9, 0.9]), BASIS, OFFSETS, ball(1.0))
+    first, second = np.concatenate(looked[:SETS]), np.concatenate(looked[SETS : 2 * SETS])
+    widths = np.ptp(second, axis=0) / np.ptp(first, axis=0)
+    np.testing.assert_allclose(widths, [1.0, 10**0.25, 2.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_values_that_are_not_finite_leave_the_pose_where_it_is(bad):
     start = at([1.0, 2.0, 3.0])
     pose, rested = climb_surface(
-        always(lambda poses, gradient: scored(np.full(len(poses), bad))), start, BASIS, OFFSETS, 1.0
+        always(lambda poses, gradient: scored(np.full(len(poses), bad))), start, BASIS, OFFSETS, ball(1.0)
     )
     assert np.array_equal(pose, start) and not rested
-
-
-@pytest.mark.parametrize(("size", "coefficients"), [(1, 3), (3, 10), (6, 28)])
-def test_pairs_grow_with_the_coefficients_of_a_quadratic(size, coefficients):
-    assert pairs_for(size) == round(4.5 * coefficients)
