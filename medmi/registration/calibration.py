@@ -17,35 +17,34 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -2.9958,
+    -3.142,
     MappingProxyType(
         {
-            "spread": -0.5712,
-            "fine_fall": 1.0206,
-            "relative_fall": 0.1241,
-            "lead": 0.4244,
-            "edge_fall": 12.6163,
-            "edge_lead": 0.2202,
-            "view": 1.0016,
-            "held": 0.0141,
-            "search": -0.2642,
-            "restart": -0.4297,
+            "spread": -0.471,
+            "fine_fall": 0.9959,
+            "relative_fall": 0.3926,
+            "lead": 0.409,
+            "edge_fall": 11.5773,
+            "edge_lead": 0.7965,
+            "view": 0.543,
+            "held": 0.8529,
+            "search": -0.3134,
+            "restart": -0.4319,
         }
     ),
 )
 ERROR = Reading(
-    0.8078,
+    0.8561,
     MappingProxyType(
         {
-            "spread": 0.2276,
-            "relative_fall": -0.4056,
-            "lead": -0.1092,
-            "edge_fall": -2.9597,
-            "edge_lead": -0.5784,
-            "view": -0.0379,
-            "held": -0.4191,
-            "search": 0.1316,
-            "restart": 0.5052,
+            "spread": 0.2111,
+            "relative_fall": -0.4298,
+            "lead": -0.1307,
+            "edge_fall": -3.9137,
+            "edge_lead": -0.6165,
+            "held": -0.4166,
+            "search": 0.1094,
+            "restart": 0.4204,
         }
     ),
 )
