@@ -42,7 +42,7 @@ STILL, REST, LOOK = 0.03, 0.1, 4
 # Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over an ellipsoid that many
 # times as wide tells where the top is. A quadratic of more than so many parameters takes several times as long as all steps do: there all
 # are taken, and the looks must have seen such a drift on average.
-TRIAL, WIDER = 28, 2.0
+TRIAL, WIDER = 20, 2.0
 FEW_PARAMETERS, ASTRAY = 7, 0.43
 
 

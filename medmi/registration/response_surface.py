@@ -26,7 +26,7 @@ from medmi.registration.objective import Scores
 Array = np.ndarray
 PoolAt = Callable[[Array, int], Sequence[Climbable]]
 # Pairs of values for each parameter, by so many sets of points; half of them in the first round, whose top is far.
-PAIRS_EACH, SETS = 22, 4
+PAIRS_EACH, SETS = 21, 4
 # Rounds at most. A pose rests when all steps to come would add up to less than this share of the ellipsoid: each is taken to be shorter
 # than the one before by the factor last seen, or by this one where that is more.
 ROUNDS, REST, SHRINKING = 12, 0.025, 1 / 2
