@@ -106,10 +106,8 @@ def refine(
 
     end, rested = led(done), drifts[-1] < REST
     if _restless(drifts) if few else _astray(drifts):
-        around, ellipsoid = (
-            within(pairs_for(size), size, 1.0, rng),
-            Ellipsoid.of(np.linalg.inv(inverse), WIDER * radius),
-        )
+        around = within(pairs_for(size), size, 1.0, rng)
+        ellipsoid = Ellipsoid.of(np.linalg.inv(inverse), WIDER * radius)
         top, found = climb_surface(pool_at, led(min(done, TRIAL)), basis, around, ellipsoid, on_step)
         if top is not None:
             end, rested, pool = top, found, pool_at(top, 1)

@@ -101,10 +101,8 @@ def climb_surface(
         ahead, behind = np.concatenate(sides, axis=1)
         if not np.isfinite(ahead + behind).all():
             return pose, False
-        slope, bend = (
-            fit.slope(ahead, behind) @ ellipsoid.back,
-            ellipsoid.back @ fit.bend(ahead, behind) @ ellipsoid.back,
-        )
+        slope = fit.slope(ahead, behind) @ ellipsoid.back
+        bend = ellipsoid.back @ fit.bend(ahead, behind) @ ellipsoid.back
         pose = moved_along(pose[None], way.step(_top(slope, bend), ellipsoid)[None], basis)[0]
         if way.rests:
             return pose, True

@@ -98,14 +98,17 @@ def test_squared_difference_of_ramps_has_the_gradient_of_its_closed_integral():
 def test_threads_and_batches_do_not_change_a_bit(name, monkeypatch):
     objective, centre = objective_of(name, 3, 3, count=800)
     poses = np.stack([pose_of(3, centre, size=s) for s in np.linspace(-0.6, 0.6, 37)])
-    one = objective(poses)
+    one, values = objective(poses), objective(poses, gradient=False).value
     for threads, batch in ((2, 65536), (3, 65536), (1, 1), (3, 1), (2, 5 * objective.points.shape[1])):
         monkeypatch.setattr("medmi.registration.objective.BATCH", batch)
-        many = Objective(
+        monkeypatch.setattr("medmi.registration.objective.VALUES_BATCH", batch)
+        twin = Objective(
             objective.term, objective.samples, objective.points, objective.moving, objective.to_index, threads
-        )(poses)
+        )
+        many = twin(poses)
         for field in ("similarity", "overlap", "merit", "gradient"):
             np.testing.assert_array_equal(getattr(one, field), getattr(many, field))
+        np.testing.assert_array_equal(twin(poses, gradient=False).value, values)
     alone = objective(poses[5:6])
     assert alone.similarity[0] == one.similarity[5] and (alone.gradient[0] == one.gradient[5]).all()
 

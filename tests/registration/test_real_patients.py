@@ -98,7 +98,7 @@ def test_seeds_agree_where_the_value_is_nearly_flat_along_a_limb(data, patient):
 @pytest.mark.parametrize("patient", ["STS_015", "STS_024", "STS_031"])
 def test_seeds_agree_where_steps_of_an_affine_go_astray(data, patient):
     """A millimetre or two apart by steps alone."""
-    assert seeds_apart(data, patient, "MR_T1", 3, "affine") < 0.15
+    assert seeds_apart(data, patient, "MR_T1", 3, "affine") < 0.1
 
 
 @pytest.mark.parametrize("kind", ["MR_T1", "PET"])
