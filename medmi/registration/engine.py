@@ -15,7 +15,7 @@ from medmi.registration.dense import make_dense_objective
 from medmi.registration.drawing import chances, draw_sets, everywhere, in_view, surplus_of_spans
 from medmi.registration.evidence import Evidence
 from medmi.registration.families import FREED, SCALES, term_for
-from medmi.registration.initialise import STARTS, Search, anchored, candidates, distinct, marks
+from medmi.registration.initialise import STARTS, anchored, distinct, marks
 from medmi.registration.levels import Array, Volume, lift, lower, pyramid
 from medmi.registration.neural import NeuralTerm, Way, climb_with_critic
 from medmi.registration.objective import Objective, Scores
@@ -24,6 +24,7 @@ from medmi.registration.problem import Problem
 from medmi.registration.request import Request, Solution
 from medmi.registration.run import Run
 from medmi.registration.schedule import Stage, schedule
+from medmi.registration.search import started
 from medmi.registration.stiffness import Sampling, stiffened
 from medmi.registration.terms import TERMS, Term
 from medmi.spatial.linear import LinearTransform
@@ -57,7 +58,7 @@ def solve(problem: Problem, request: Request) -> Solution:
     levels = list(zip(pyramid(problem.fixed, spacings), pyramid(problem.moving, spacings)))
     run = Run(problem, request, stages, levels, np.random.default_rng(request.seed))
     given = _given(request, levels[0], run.centre)
-    poses = _search(run, given) if request.start == "auto" else given[None]
+    run, poses = started(run, given)
     summit = _climbed(run, 0, poses, run.coarse_term)
     lost = _lost(summit)
     term = term_for(run.term, request.family, lost)
@@ -173,26 +174,6 @@ def _given(request: Request, volumes: tuple[Volume, Volume], centre: Array) -> A
         return lift(request.start.matrix) @ shift
     name = "identity" if request.start == "auto" else request.start
     return anchored(np.eye(3)[None], *STARTS[name](*volumes), centre)[0]
-
-
-def _search(run: Run, given: Array) -> Array:
-    """The given pose, then the best over the whole rotation group, told apart."""
-    request, stage, plan = run.request, run.stages[0], run.request.plan
-    turns = plan.rotations if request.family != "translation" else 0
-    poses = candidates(
-        run.levels[0], given, run.centre, Search(turns, SCALES[request.family], run.problem.spatial_dims)
-    )
-    few, many = (
-        run.objective_of(run.coarse_term, 0, run.drawn(0, run.enough(count)))
-        for count in (plan.search_points // 4, plan.search_points)
-    )
-    # The given pose is the first; a quarter of the points tells which poses are worth all of them.
-    worth = max(stage.poses, min(len(poses) // 4, plan.rotations // 2))
-    order = np.argsort(-few(poses, gradient=False).merit, kind="stable")[:worth]
-    poses = np.concatenate([poses[:1], poses[order[order != 0]]])
-    merits = many(poses, gradient=False).merit
-    kept = distinct(poses, merits, marks(many.points), stage.poses, 2 * stage.spacing)
-    return poses[[0, *(k for k in kept if k)]]
 
 
 def _best(objective: Sampling, poses: Array, stage: Stage) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from medmi.registration.objective import Scores, make_objective
 from medmi.registration.objective_torch import TensorVolume, tensor_volume, torch_objective
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request
-from medmi.registration.schedule import Stage
+from medmi.registration.schedule import Plan, Stage, schedule
 from medmi.registration.stiffness import Sampling, stiffened
 from medmi.registration.terms import TERMS, Term
 from medmi.registration.workers import COMPILED
@@ -45,6 +45,10 @@ class Run:
     @cached_property
     def centre(self) -> Array:
         return lift_point(self.problem)
+
+    def planned(self, plan: Plan) -> Run:
+        """The run by another plan of as many steps across: its levels stay."""
+        return replace(self, request=replace(self.request, plan=plan), stages=schedule(self.problem, plan))
 
     def drawn(self, level: int, count: int) -> Drawn:
         """Points of a fixed level."""

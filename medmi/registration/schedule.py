@@ -61,6 +61,20 @@ class Plan:
         """The plan with fewer poses, steps and voxels, for terms that visit every voxel."""
         return replace(self, poses=(self.poses[0], 2, 1), steps=(self.steps[0], 15, 15), detail=0.6 * self.detail)
 
+    def thorough(self) -> Plan:
+        """The plan for images that tell little of each other: more candidates and poses, seen by many more points up to the last level.
+
+        There chance tells as much as a right pose does, unless it is judged by many points, and what it rises over is steep and narrow.
+        """
+        (coarse, middle, last), (many, some, few) = self.points, self.poses
+        return replace(
+            self,
+            search_points=8 * self.search_points,
+            rotations=2 * self.rotations,
+            points=(8 * coarse, 4 * middle, last),
+            poses=(5 * many, 2 * some, few),
+        )
+
 
 def schedule(problem: Problem, plan: Plan) -> list[Stage]:
     """The stages of a plan for this problem: spacings are shares of the smaller field of view, down to the plan's finest."""

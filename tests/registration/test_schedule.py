@@ -67,6 +67,16 @@ def test_a_plan_for_whole_grids_is_smaller_in_every_way():
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_a_thorough_plan_is_larger_in_all_but_the_last_level_and_visits_the_same_ones(name):
+    plan, problem = PRESETS[name].plan, Problem(LARGE, SMALL)
+    larger = plan.thorough()
+    assert larger.search_points > plan.search_points and larger.rotations > plan.rotations
+    before, after = schedule(problem, plan), schedule(problem, larger)
+    assert [stage.spacing for stage in after] == [stage.spacing for stage in before] and after[-1] == before[-1]
+    assert all(a.points > b.points and a.poses > b.poses for a, b in zip(after[:-1], before[:-1]))
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_presets_run_from_coarse_to_fine_with_fewer_poses_and_more_points(name):
     stages = schedule(Problem(LARGE, LARGE), PRESETS[name].plan)
     assert len(stages) == 3
