@@ -17,34 +17,34 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -3.142,
+    -2.1761,
     MappingProxyType(
         {
-            "spread": -0.471,
-            "fine_fall": 0.9959,
-            "relative_fall": 0.3926,
-            "lead": 0.409,
-            "edge_fall": 11.5773,
-            "edge_lead": 0.7965,
-            "view": 0.543,
-            "held": 0.8529,
-            "search": -0.3134,
-            "restart": -0.4319,
+            "spread": -0.4585,
+            "fine_fall": 1.1472,
+            "relative_fall": 0.5329,
+            "lead": 0.4259,
+            "edge_fall": 10.4106,
+            "edge_lead": 0.5104,
+            "view": 0.5531,
+            "search": -0.2048,
+            "restart": -0.5478,
         }
     ),
 )
 ERROR = Reading(
-    0.8561,
+    0.755,
     MappingProxyType(
         {
-            "spread": 0.2111,
-            "relative_fall": -0.4298,
-            "lead": -0.1307,
-            "edge_fall": -3.9137,
-            "edge_lead": -0.6165,
-            "held": -0.4166,
-            "search": 0.1094,
-            "restart": 0.4204,
+            "spread": 0.2113,
+            "fine_fall": -0.0659,
+            "relative_fall": -0.4849,
+            "lead": -0.0888,
+            "edge_fall": -3.5237,
+            "edge_lead": -0.8327,
+            "held": -0.4736,
+            "search": 0.1409,
+            "restart": 0.3419,
         }
     ),
 )

@@ -1,4 +1,7 @@
-"""The solver's loop: search, then climb level by level, keeping the best poses; not converging is data in the solution."""
+"""The solver's loop: search, then climb level by level, keeping the best poses; not converging is data in the solution.
+
+Where two poses far from each other end up nearly equal, the search was too coarse for them: all is done again from a thorough one.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ from medmi.registration.problem import Problem
 from medmi.registration.request import Request, Solution
 from medmi.registration.run import Run
 from medmi.registration.schedule import Stage, schedule
-from medmi.registration.search import started
+from medmi.registration.search import started, started_thoroughly
 from medmi.registration.stiffness import Sampling, stiffened
 from medmi.registration.terms import TERMS, Term
 from medmi.spatial.linear import LinearTransform
@@ -39,16 +42,28 @@ JUDGED = 3
 # Spacings of the last level around what the moving image sees, from where its points are drawn: as far as a pose may still walk and look,
 # or it would depend on the start which points come into view.
 MARGIN = 8
+# At the last level a pose so many spacings of the first one away from the best rivals it with such a share of its merit. Right poses are
+# hardly ever rivalled so.
+APART, RIVAL = 2, 0.9
 
 
 @dataclass(frozen=True)
 class Summit:
-    """Where a level ended: poses ``(B, 4, 4)``, their scores by the objective, and whether they had come to rest."""
+    """Where a level ended.
+
+    Attributes:
+        poses: ``(B, 4, 4)``.
+        scores: theirs by the objective.
+        objective: of that level.
+        rested: whether they had come to rest.
+        torn: whether the best has a rival that a thorough search might settle; such poses are not refined.
+    """
 
     poses: Array
     scores: Scores
     objective: Sampling
     rested: bool
+    torn: bool = False
 
 
 def solve(problem: Problem, request: Request) -> Solution:
@@ -59,18 +74,26 @@ def solve(problem: Problem, request: Request) -> Solution:
     run = Run(problem, request, stages, levels, np.random.default_rng(request.seed))
     given = _given(request, levels[0], run.centre)
     run, poses = started(run, given)
-    summit = _climbed(run, 0, poses, run.coarse_term)
-    lost = _lost(summit)
-    term = term_for(run.term, request.family, lost)
-    summit = _freed(run, summit, term.stiffness)
-    for level in range(1, len(stages)):
-        run.tell(level)
-        if isinstance(request.term, NeuralTerm):
-            summit = _climbed_with_critic(run, request.term, summit.poses, given)
-            break
-        summit = _finer(run, level, summit.poses, term)
+    summit, lost = _climbed_all(run, poses, given)
+    if summit.torn:
+        run, poses = started_thoroughly(run, given)
+        summit, lost = _climbed_all(run, poses, given)
     run.tell(len(stages))
     return _solution(run, summit, given, lost)
+
+
+def _climbed_all(run: Run, poses: Array, given: Array) -> tuple[Summit, float]:
+    """Where all levels end, and the share of points that the first one loses over a background rim."""
+    summit = _climbed(run, 0, poses, run.coarse_term)
+    lost = _lost(summit)
+    term = term_for(run.term, run.request.family, lost)
+    summit = _freed(run, summit, term.stiffness)
+    for level in range(1, len(run.stages)):
+        run.tell(level)
+        if isinstance(run.request.term, NeuralTerm):
+            return _climbed_with_critic(run, run.request.term, summit.poses, given), lost
+        summit = _finer(run, level, summit.poses, term)
+    return summit, lost
 
 
 def _lost(summit: Summit) -> float:
@@ -140,6 +163,8 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     (some,) = sets((1, run.enough(stage.points)), 2, everywhere(fixed))
     quick = replace(stage, steps=stage.steps // 3)
     begun = _ascended(run, level, quick, poses, some)
+    if _torn(run, begun):
+        return replace(begun, torn=True)
 
     def pool_at(pose: Array, count: int) -> list[Sampling]:
         spans = in_view(fixed, moving, pose, run.centre, MARGIN * stage.spacing)
@@ -149,6 +174,15 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
     end = refine(pool_at, start, run.basis(level), stage.steps, stage.spacing, places, run.record(level))
     run.record(level)(end.scores)
     return Summit(end.pose[None], end.scores, judge, end.rested)
+
+
+def _torn(run: Run, summit: Summit) -> bool:
+    """Whether another pose rivals the best, of a search that was not thorough yet."""
+    if run.thorough or run.request.start != "auto":
+        return False
+    merits, far = summit.scores.merit, APART * run.stages[0].spacing
+    best, *others = distinct(summit.poses, merits, marks(summit.objective.points), 2, far)
+    return any(merits[other] > RIVAL * merits[best] for other in others)
 
 
 def _climbed_with_critic(run: Run, term: NeuralTerm, poses: Array, given: Array) -> Summit:

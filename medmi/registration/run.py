@@ -15,7 +15,7 @@ from medmi.registration.objective import Scores, make_objective
 from medmi.registration.objective_torch import TensorVolume, tensor_volume, torch_objective
 from medmi.registration.problem import Problem
 from medmi.registration.request import Request
-from medmi.registration.schedule import Plan, Stage, schedule
+from medmi.registration.schedule import Stage, schedule
 from medmi.registration.stiffness import Sampling, stiffened
 from medmi.registration.terms import TERMS, Term
 from medmi.registration.workers import COMPILED
@@ -32,6 +32,8 @@ class Run:
         rng: of every draw before the last level.
         history: rows of the solution, added to.
         bases: of families, as far as they were asked for.
+        told: shares of the work that were told as done, added to.
+        thorough: whether it is by the thorough plan.
     """
 
     problem: Problem
@@ -41,14 +43,18 @@ class Run:
     rng: np.random.Generator
     history: list[dict[str, float]] = field(default_factory=list)
     bases: dict[str, Array] = field(default_factory=dict)
+    told: list[float] = field(default_factory=list)
+    thorough: bool = False
 
     @cached_property
     def centre(self) -> Array:
         return lift_point(self.problem)
 
-    def planned(self, plan: Plan) -> Run:
-        """The run by another plan of as many steps across: its levels stay."""
-        return replace(self, request=replace(self.request, plan=plan), stages=schedule(self.problem, plan))
+    def thoroughly(self) -> Run:
+        """The run begun anew by a thorough plan; its levels stay."""
+        plan = self.request.plan.thorough()
+        request, stages = replace(self.request, plan=plan), schedule(self.problem, plan)
+        return replace(self, request=request, stages=stages, history=[], thorough=True)
 
     def drawn(self, level: int, count: int) -> Drawn:
         """Points of a fixed level."""
@@ -97,9 +103,10 @@ class Run:
         return record
 
     def tell(self, levels_done: float) -> None:
-        """The progress."""
+        """The progress, which a run begun anew does not take back."""
         if self.request.on_progress is not None:
-            self.request.on_progress(levels_done / len(self.stages))
+            self.told.append(max([levels_done / len(self.stages), *self.told]))
+            self.request.on_progress(self.told[-1])
 
     @cached_property
     def moving_tensors(self) -> list[TensorVolume]:

@@ -19,13 +19,18 @@ LEAST_TOLD = 2.0
 
 
 def started(run: Run, given: Array) -> tuple[Run, Array]:
-    """The poses to climb from: the given one or a search's; and the run, by a thorough plan where the search found next to nothing."""
+    """The poses to climb from: the given one or a search's; and the run, a thorough one where the search found next to nothing."""
     if run.request.start != "auto":
         return run, given[None]
     poses, told = _search(run, given)
     if told >= LEAST_TOLD * chance(run.stages[0].bins):
         return run, poses
-    run = run.planned(run.request.plan.thorough())
+    return started_thoroughly(run, given)
+
+
+def started_thoroughly(run: Run, given: Array) -> tuple[Run, Array]:
+    """The thorough run, and the poses that its search found."""
+    run = run.thoroughly()
     return run, _search(run, given)[0]
 
 

@@ -11,12 +11,15 @@ import torch
 from monai.data import MetaTensor
 
 from medmi.grid import Grid
+from medmi.registration import engine
 from medmi.registration.engine import Request, Solution, _failure, solve
 from medmi.registration.families import FAMILY_BY_LEVEL, scaled_basis
 from medmi.registration.objective import Scores
 from medmi.registration.presets import PRESETS
 from medmi.registration.problem import Problem, Side, pose_problem
 from medmi.registration.run import Run
+from medmi.registration.schedule import schedule
+from medmi.registration.search import started_thoroughly
 from medmi.registration.terms import TERMS, Term
 from medmi.simulation.phantom import VIEW_CENTRE, HeadPhantom, centred_grid, displacement_matrix
 from medmi.spatial import FAMILIES, LinearTransform, linear_matrix, matrix_exp
@@ -85,6 +88,43 @@ def test_history_and_progress_follow_the_levels(phantom, found):
     shares: list[float] = []
     solve(phantom.problem, request(start="moments", on_progress=shares.append))
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) >= 3
+
+
+def test_poses_with_a_rival_are_searched_anew_and_progress_is_not_taken_back(phantom, found, monkeypatch):
+    searched, shares = [], []
+    monkeypatch.setattr(engine, "RIVAL", 0.0)
+    monkeypatch.setattr(engine, "started_thoroughly", lambda *a: searched.append(a) or started_thoroughly(*a))
+    again = solve(phantom.problem, request(on_progress=shares.append))
+    assert len(searched) == 1 and shares == sorted(shares) and shares[-1] == 1.0
+    assert distance(again.transform, found.transform, phantom.points) < 0.2 * VOXEL
+    levels = [row["level"] for row in again.history]
+    assert levels == sorted(levels) and len(levels) > len(found.history) / 2
+    solve(phantom.problem, request(start="identity"))
+    assert len(searched) == 1
+
+
+@pytest.mark.parametrize(
+    ("merits", "mm", "thorough", "start", "torn"),
+    [
+        ((1.0, 0.95), 50, False, "auto", True),
+        ((0.95, 1.0), 50, False, "auto", True),
+        ((1.0, 0.85), 50, False, "auto", False),
+        ((1.0, 0.95), 5, False, "auto", False),
+        ((1.0, np.nan), 50, False, "auto", False),
+        ((1.0, 0.95), 50, True, "auto", False),
+        ((1.0, 0.95), 50, False, "identity", False),
+    ],
+)
+def test_a_rival_is_far_away_and_scores_nearly_as_high(phantom, merits, mm, thorough, start, torn):
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[1, 0, 3] = mm
+    stages = schedule(phantom.problem, FAST)
+    assert 5 < 2 * stages[0].spacing < 50
+    run = Run(phantom.problem, request(start=start), stages, [], np.random.default_rng(0), thorough=thorough)
+    values = np.array(merits)
+    objective = SimpleNamespace(points=np.zeros((3, 10), np.float32))
+    summit = engine.Summit(poses, Scores(values, values, values, values, np.zeros((2, 4, 4))), objective, True)
+    assert engine._torn(run, summit) is torn
 
 
 @pytest.mark.parametrize("start", ["identity", "geometry", "moments", "transform"])

@@ -64,7 +64,7 @@ def test_a_given_start_is_not_searched(problem):
 def test_images_that_tell_of_each_other_keep_their_plan(problem, similarity):
     run = run_of(problem, term=TERMS[similarity])
     same, poses = started(run, np.eye(4))
-    assert same is run and 1 < len(poses) <= run.stages[0].poses + 1
+    assert same is run and not run.thorough and 1 < len(poses) <= run.stages[0].poses + 1
 
 
 @pytest.mark.parametrize("similarity", TERMS)
@@ -72,19 +72,19 @@ def test_images_that_tell_next_to_nothing_are_searched_thoroughly(problem, simil
     run = run_of(noisy(problem, 0.97), term=TERMS[similarity])
     other, poses = started(run, np.eye(4))
     assert other.request.plan == FAST.thorough() and other.stages == schedule(run.problem, FAST.thorough())
-    assert other.levels is run.levels and other.history is run.history and other.rng is run.rng
+    assert other.thorough and other.levels is run.levels and other.rng is run.rng
     assert run.stages[0].poses < len(poses) <= other.stages[0].poses + 1
     assert np.array_equal(poses[0], np.eye(4))
 
 
-@pytest.mark.parametrize(("degrees", "mm", "least"), [(10, 10, 6), (20, 20, 5), (45, 40, 5), (90, 40, 4)])
+@pytest.mark.parametrize(("degrees", "mm", "least"), [(10, 10, 4), (20, 20, 3), (45, 40, 3), (90, 40, 2)])
 def test_a_slab_of_a_neck_of_which_t1_and_t2_tell_little(data, degrees, mm, least):
     """Right poses tell 0.06 nat a point here, and rise over 3 mm."""
     folder = data / "spine-t1-t2"
     fixed, moving = (read(folder / name) for name in ("t1w.nii.gz", "t2.nii.gz"))
     points = box_points(read(folder / "t1w_seg-manual.nii.gz"))
     errors = []
-    for seed in range(6):
+    for seed in range(4):
         there, motion = turned(moving, degrees, mm, seed)
         errors.append(mean_error(register(fixed, there).transform.to_sitk(), motion, points))
     assert sum(error < 3 for error in errors) >= least, errors
