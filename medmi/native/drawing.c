@@ -37,7 +37,7 @@ void pick(const Argument *a) {
         if (begin == end) continue;
         const double low = begin > 0 ? cumulative[begin - 1] : 0.0, high = cumulative[end - 1];
         const int64_t stop = smaller((int64_t)(high / height) + 1, strips);
-        int64_t at = begin, n = (int64_t)(low / height), k = set_of(n, sets);
+        int64_t at = begin, n = (int64_t)(low / height), k = set_of(n, sets), left = sets - n % sets;
         while (n < stop) {
             const double place = ((double)n + (double)chance_of((uint32_t)n * DRAWS, stream)) * height;
             if (low <= place && (place < high || end == whole) && counts[k] < room) {
@@ -46,7 +46,7 @@ void pick(const Argument *a) {
                 counts[k]++;
             }
             n++, k = k + 1 < sets ? k + 1 : 0;
-            if (n % sets == 0) k = set_of(n, sets);
+            if (--left == 0) k = set_of(n, sets), left = sets;
         }
     }
 }

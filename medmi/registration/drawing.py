@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -25,17 +27,22 @@ class Drawn:
 
     Attributes:
         index: ``(3, N)`` float32, in voxels.
-        values: ``(C, N)`` float32.
         heights: ``(C, N)`` float32, the values of the companded image, from 0 to 1.
         to_world: ``(4, 4)`` index to world.
+        look_up: tells ``values``, which not every term needs.
         share: of the chances of all voxels, that of those it was drawn from.
     """
 
     index: Array
-    values: Array
     heights: Array
     to_world: Array
+    look_up: Callable[[], Array]
     share: float = 1.0
+
+    @cached_property
+    def values(self) -> Array:
+        """``(C, N)`` float32, of the image as it is."""
+        return self.look_up()
 
     @property
     def points(self) -> Array:
@@ -82,12 +89,10 @@ def draw_sets(
 
     def placed(k: int) -> Drawn:
         index = np.empty((3, counts[k]), np.float32)
-        values, heights = np.empty((2, len(volume.voxels), counts[k]), np.float32)
         some = voxels[k, : counts[k]], numbers[k, : counts[k]]
         drawing_cpu.scatter(*some, stream, volume.voxels.shape[1:], index)
-        drawing_cpu.interpolate(volume.voxels, index, values)
-        drawing_cpu.interpolate(volume.companded, index, heights)
-        return Drawn(index, values, heights, volume.to_world, share)
+        heights = drawing_cpu.interpolate(volume.companded, index)
+        return Drawn(index, heights, volume.to_world, partial(drawing_cpu.interpolate, volume.voxels, index), share)
 
     return shared_out(placed, range(sets), threads)
 

@@ -51,9 +51,11 @@ def scatter(voxels: Array, numbers: Array, stream: int, shape: tuple[int, int, i
     loops.scatter(voxels, numbers, stream, *shape, index)
 
 
-def interpolate(volume: Array, index: Array, values: Array) -> None:
-    """Trilinear ``values (C, N)`` of ``volume (C, X, Y, Z)`` at ``index (3, N)`` on its lattice."""
+def interpolate(volume: Array, index: Array) -> Array:
+    """Trilinear values ``(C, N)`` of ``volume (C, X, Y, Z)`` at ``index (3, N)`` on its lattice."""
+    values = np.empty((len(volume), index.shape[1]), np.float32)
     loops.interpolate(volume, index, values)
+    return values
 
 
 def steepen(channel: Array, steepness: Array) -> None:

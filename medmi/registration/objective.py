@@ -14,7 +14,7 @@ on just as well, so neither losing nor gaining points there may draw the pose.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
@@ -124,12 +124,12 @@ class Objective:
 def make_objective(term: Term, drawn: Drawn, moving: Volume, centre: Array, bins: int, threads: int) -> Objective:
     """The objective of a term on drawn points and the moving volume of the same level."""
     samples = Samples(
-        fixed=np.ascontiguousarray(drawn.values, np.float32),
+        look_up=lambda: np.ascontiguousarray(drawn.values, np.float32),
         positions=np.ascontiguousarray(drawn.heights, np.float32) * np.float32(bins - 1),
         low=moving.low,
         scale=((bins - 1) / (moving.high - moving.low)).astype(np.float32),
         bins=bins,
-        unrelated_difference=partial(unrelated_difference, drawn.values, moving),
+        unrelated_difference=lambda: unrelated_difference(drawn.values, moving),
     )
     return Objective(term, samples, drawn.centred(centre), moving, np.linalg.inv(moving.to_world), threads, drawn.share)
 

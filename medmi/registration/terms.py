@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,19 +24,24 @@ class Samples:
     """Fixed values at the drawn points, and the moving values' range: all that a term needs besides the moved values.
 
     Attributes:
-        fixed: ``(C, N)`` float32.
+        look_up: tells ``fixed``, which not every term needs.
         positions: fixed bin positions ``(C, N)`` float32 in [0, bins - 1].
         low, scale: ``(C,)`` float32: ``(value - low) * scale`` is the moving bin position.
         bins: bins along each axis of the joint histogram.
         unrelated_difference: tells the mean squared difference that values drawn independently have.
     """
 
-    fixed: Array
+    look_up: Callable[[], Array]
     positions: Array
     low: Array
     scale: Array
     bins: int
     unrelated_difference: Callable[[], float] = float
+
+    @cached_property
+    def fixed(self) -> Array:
+        """Fixed values ``(C, N)`` float32."""
+        return self.look_up()
 
 
 Evaluated = tuple[Array, Array | None, Array | None]
@@ -143,7 +149,7 @@ def informed(values: Array, samples: Samples) -> Array:
 
 def above_one(values: Array, samples: Samples) -> Array:
     """Of its normalised form: what it is above 1 in each channel."""
-    return values - len(samples.fixed)
+    return values - len(samples.positions)
 
 
 def correlated(values: Array, samples: Samples) -> Array:
@@ -151,8 +157,8 @@ def correlated(values: Array, samples: Samples) -> Array:
 
     Source: Gelfand & Yaglom 1957, Eq. 2.14.
     """
-    r = values / len(samples.fixed)
-    return -len(samples.fixed) * np.sign(r) * np.log(np.maximum(1 - r * r, ALIKE)) / 2
+    r = values / len(samples.positions)
+    return -len(samples.positions) * np.sign(r) * np.log(np.maximum(1 - r * r, ALIKE)) / 2
 
 
 def explained(values: Array, samples: Samples) -> Array:
@@ -173,7 +179,7 @@ TERMS: dict[str, Term] = {
     "nmi": Term(
         histogram_evaluation(normalised=True),
         terms_torch.normalized_mutual_information,
-        lambda samples: float(len(samples.fixed)),
+        lambda samples: float(len(samples.positions)),
         above_one,
         rim=True,
         stiffness=0.5,

@@ -176,7 +176,8 @@ def objective_for(name: str, truth: torch.Tensor) -> tuple[Objective, np.ndarray
     values = map_coordinates(moving.voxels[0].astype(np.float64), at.T, order=1)
     values = np.sin(2.2 * values) + 0.3 if name in ("mi", "nmi") else values
     row = values.astype(np.float32)[None]
-    drawn = Drawn(np.ascontiguousarray(points.T, np.float32), row, (row - row.min()) / np.ptp(row), np.eye(4))
+    heights = (row - row.min()) / np.ptp(row)
+    drawn = Drawn(np.ascontiguousarray(points.T, np.float32), heights, np.eye(4), lambda: row)
     return make_objective(TERMS[name], drawn, moving, np.zeros(3), 24, 1), lift(truth), scaled_basis("rigid", problem)
 
 

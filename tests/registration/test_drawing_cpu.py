@@ -87,8 +87,7 @@ def test_interpolation_is_scipys(shape):
     rng = np.random.default_rng(7)
     volume = rng.normal(size=(2, *shape)).astype(np.float32)
     index = np.append(rng.random((3, 400)), np.eye(3, 4), 1) * (np.array(shape)[:, None] - 1)
-    values = np.empty((2, 404), np.float32)
-    drawing_cpu.interpolate(volume, index.astype(np.float32), values)
+    values = drawing_cpu.interpolate(volume, index.astype(np.float32))
     expected = [map_coordinates(channel.astype(np.float64), index, order=1) for channel in volume]
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-5)
 

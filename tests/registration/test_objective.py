@@ -35,14 +35,15 @@ def objective_of(
     # Of this seed no point lies on a voxel's face at the poses that are tested: there the derivative depends on the side.
     drawn = draw(fixed, count, np.random.default_rng(1))
     near = np.linalg.norm(drawn.points - centre[:, None], axis=0) < 6.5
-    drawn = Drawn(drawn.index[:, near], drawn.values[:, near], drawn.heights[:, near], drawn.to_world)
+    values = drawn.values[:, near]
+    drawn = Drawn(drawn.index[:, near], drawn.heights[:, near], drawn.to_world, lambda: values)
     return make_objective(TERMS[name], drawn, moving, centre, 16, threads), centre
 
 
 def drawn_at(points: np.ndarray, values: np.ndarray) -> Drawn:
     """World points ``(N, 3)`` with values ``(N,)`` of one channel, in equal bins from 0 to 1."""
     row = values.reshape(1, -1).astype(np.float32)
-    return Drawn(np.ascontiguousarray(points.T, np.float32), row, np.clip(row, 0, 1), np.eye(4))
+    return Drawn(np.ascontiguousarray(points.T, np.float32), np.clip(row, 0, 1), np.eye(4), lambda: row)
 
 
 def pose_of(d: int, centre: np.ndarray, family: str = "affine", size: float = 0.15) -> np.ndarray:

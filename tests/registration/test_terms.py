@@ -19,7 +19,7 @@ BINS = 8
 def samples_of(fixed: np.ndarray, bins: int = BINS) -> Samples:
     """Samples whose values are their own bin positions."""
     channels, fixed = len(fixed), np.ascontiguousarray(fixed)
-    return Samples(fixed, fixed, np.zeros(channels, np.float32), np.ones(channels, np.float32), bins, 3.0)
+    return Samples(lambda: fixed, fixed, np.zeros(channels, np.float32), np.ones(channels, np.float32), bins, 3.0)
 
 
 def noise(count: int = 300, channels: int = 1, seed: int = 0) -> np.ndarray:
