@@ -35,7 +35,9 @@ FINE, FINE_POINTS, FINE_BINS = 1.0, 24_000, 32
 # Ratios to the limit are read between these, and a rival's significance, so that none outweighs all else.
 LEAST_RATIO, MOST_RATIO, MOST_SIGNIFICANCE = 0.02, 50.0, 5.0
 LEAST_PROBABILITY = 0.01
-LEAST_HELD, CHANCE = 0.5, 0.15
+# Of smooth images that share nothing, up to the first share of the information holds where it was not learnt; where less than the second
+# does, the fit may be chance, of which no more than the third are right.
+HELD_BY_CHANCE, LEAST_HELD, CHANCE = 0.4, 0.5, 0.15
 TINY = 1e-9
 
 
@@ -114,17 +116,19 @@ def confidence_of(measurements: Mapping[str, float], rivals: float, reading: Rea
     """The calibrated probability, bounded by two things that no sharpness of the optimum makes up for.
 
     A rival that fits as well takes its share; and where less than ``LEAST_HELD`` of the information holds in regions that it was not
-    learnt from, the fit is chance in that proportion, down to ``CHANCE``: a strong bias field can do that to a right one.
+    learnt from, the fit is chance in proportion, altogether at ``HELD_BY_CHANCE``: down to ``CHANCE``, for a strong bias field can do
+    that to a right one.
     """
-    held = CHANCE + (1 - CHANCE) * measurements["held"] / LEAST_HELD
-    return min(float(expit(read(reading, measurements))), 1 - rivals, held)
+    related = np.clip((measurements["held"] - HELD_BY_CHANCE) / (LEAST_HELD - HELD_BY_CHANCE), 0, 1)
+    bound = CHANCE + (1 - CHANCE) * float(related)
+    return min(float(expit(read(reading, measurements))), 1 - rivals, bound)
 
 
 def error_ratio_of(measurements: Mapping[str, float], reading: Reading = ERROR) -> float:
-    """Expected error over the limit; in so far as the fit is chance, the truth may lie an object's extent away."""
+    """Expected error over the limit; in so far as little holds elsewhere, the truth may lie an object's extent away."""
     near = float(np.exp(read(reading, measurements)))
-    chance = 1 - min(1.0, measurements["held"] / LEAST_HELD)
-    return near + chance * max(measurements["extent"] - near, 0.0)
+    lost = 1 - min(1.0, measurements["held"] / LEAST_HELD)
+    return near + lost * max(measurements["extent"] - near, 0.0)
 
 
 def read(reading: Reading, measurements: Mapping[str, float]) -> float:

@@ -228,7 +228,8 @@ def test_what_does_not_hold_elsewhere_is_chance():
     sharp |= {"fine_fall": 50.0, "extent": 20.0}
     assert confidence_of(sharp | {"held": 0.9}, 0.0) > 0.99
     assert confidence_of(sharp | {"held": 0.9}, 0.7) == pytest.approx(0.3)
-    assert confidence_of(sharp | {"held": 0.1}, 0.0) == pytest.approx(0.15 + 0.85 * 0.2)
+    assert confidence_of(sharp | {"held": 0.45}, 0.0) == pytest.approx(0.15 + 0.85 * 0.5)
+    assert confidence_of(sharp | {"held": 0.1}, 0.0) == confidence_of(sharp | {"held": 0.4}, 0.0) == 0.15
     assert error_ratio_of(sharp | {"held": 0.0}) == pytest.approx(20.0)
     assert error_ratio_of(sharp | {"held": 0.9}) == pytest.approx(np.exp(read(ERROR, sharp | {"held": 0.9})))
 
