@@ -35,8 +35,8 @@ FINE, FINE_POINTS, FINE_BINS = 1.0, 24_000, 32
 # Ratios to the limit are read between these, and a rival's significance, so that none outweighs all else.
 LEAST_RATIO, MOST_RATIO, MOST_SIGNIFICANCE = 0.02, 50.0, 5.0
 LEAST_PROBABILITY = 0.01
-# Of smooth images that share nothing, up to the first share of the information holds where it was not learnt; where less than the second
-# does, the fit may be chance, of which no more than the third are right.
+# Of smooth images that share nothing, up to the first share of the information holds where it was not learnt. Where less than the second
+# does, the fit may be chance: the confidence is bounded, by no less than the third.
 HELD_BY_CHANCE, LEAST_HELD, CHANCE = 0.4, 0.5, 0.15
 TINY = 1e-9
 

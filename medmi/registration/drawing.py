@@ -78,23 +78,40 @@ def draw_sets(
         spans: as of :func:`everywhere` or :func:`in_view`; of a part that some set has no point of, everything is drawn.
         threads: how many share the work; the results do not depend on it.
     """
-    (sets, count), rows = size, spans.reshape(-1, 2)
-    share, stretches = drawing_cpu.share_within(cumulative, rows), int((rows[:, 1] > rows[:, 0]).sum())
-    # Every stretch gives each set at most three points more than its part.
-    voxels, numbers = np.empty((2, sets, round(count * share) + 3 * stretches), np.uint32)
-    counts = np.empty(sets, np.int64)
-    drawing_cpu.pick(cumulative, rows, sets * count, stream, voxels, numbers, counts)
-    if not counts.all():
+    rows = spans.reshape(-1, 2)
+    share = drawing_cpu.share_within(cumulative, rows)
+    picked = _picked(cumulative, rows, size, stream, share, threads)
+    if not all(len(voxels) for voxels, _ in picked):
         return draw_sets(volume, cumulative, size, stream, everywhere(volume), threads)
 
-    def placed(k: int) -> Drawn:
-        index = np.empty((3, counts[k]), np.float32)
-        some = voxels[k, : counts[k]], numbers[k, : counts[k]]
+    def placed(some: tuple[Array, Array]) -> Drawn:
+        index = np.empty((3, len(some[0])), np.float32)
         drawing_cpu.scatter(*some, stream, volume.voxels.shape[1:], index)
         heights = drawing_cpu.interpolate(volume.companded, index)
         return Drawn(index, heights, volume.to_world, partial(drawing_cpu.interpolate, volume.voxels, index), share)
 
-    return shared_out(placed, range(sets), threads)
+    return shared_out(placed, picked, threads)
+
+
+def _picked(
+    cumulative: Array, rows: Array, size: tuple[int, int], stream: int, share: float, threads: int
+) -> list[tuple[Array, Array]]:
+    """Places in memory and numbers of the strips of each set, ``(N,)``; the threads pick from blocks of rows."""
+    sets, count = size
+    blocks = np.array_split(np.arange(len(rows)), min(threads, len(rows)))
+
+    def pick(block: Array) -> list[tuple[Array, Array]]:
+        own = np.zeros_like(rows)
+        own[block] = rows[block]
+        # Every stretch gives each set at most three points more than its part.
+        room = round(count * share) + 3 * int((own[:, 1] > own[:, 0]).sum())
+        voxels, numbers = np.empty((2, sets, room), np.uint32)
+        counts = np.empty(sets, np.int64)
+        drawing_cpu.pick(cumulative, own, sets * count, stream, voxels, numbers, counts)
+        return [(v[:n], m[:n]) for v, m, n in zip(voxels, numbers, counts)]
+
+    parts = zip(*shared_out(pick, blocks, threads))
+    return [(np.concatenate([v for v, _ in part]), np.concatenate([m for _, m in part])) for part in parts]
 
 
 def surplus_of_points(fixed: Volume, moving: Volume) -> float:

@@ -72,7 +72,8 @@ class Volume:
     @cached_property
     def steepness(self) -> Array:
         """Steps of the companded voxels to their neighbours, summed over axes and channels, ``(X, Y, Z)`` float32; 0 outside the mask."""
-        out = np.zeros(self.voxels.shape[1:], np.float32)
+        out = np.empty(self.voxels.shape[1:], np.float32)
+        out.fill(0)  # of NumPy's zeroed arrays every page costs a fault; its large empty ones come in huge pages
         for channel in self.companded:
             drawing_cpu.steepen(channel, out)
         return out * self.mask if self.mask.size else out
@@ -117,7 +118,10 @@ def _canonical(side: Side) -> Side:
     def brought(image: torch.Tensor) -> torch.Tensor:
         lead = image.ndim - len(order)
         moved = image.permute(*range(lead), *(lead + k for k in order))
-        return moved.flip([lead + k for k in turned]) if turned else moved
+        if not turned:
+            return moved
+        # NumPy's large arrays come in huge pages, torch's cost a fault for each small one.
+        return torch.from_numpy(np.array(np.flip(moved.numpy(), tuple(lead + k for k in turned)), order="K"))
 
     image, mask = brought(side.image), None if side.mask is None else brought(side.mask)
     affine = side.grid.affine.numpy() @ inv_ornt_aff(axes, side.grid.shape)

@@ -68,9 +68,9 @@ def register(
             preset's, which is ``mi`` without one.
         fixed_mask: image on the fixed grid; points are drawn where it is not 0.
         moving_mask: image on the moving grid; the moving image counts where it is not 0.
-        initial: ``auto`` searches poses over all rotations, the given headers' among them; ``identity`` trusts the headers,
-            ``geometry`` aligns the centres of the grids, ``moments`` those of mass; or a transform or trained network, or the path of one
-            (``.pt``: a network).
+        initial: ``auto`` searches poses over all rotations, the given headers' among them, and again among more and by more points where
+            the images tell little of each other or two poses fit alike; ``identity`` trusts the headers, ``geometry`` aligns the centres
+            of the grids, ``moments`` those of mass; or a transform or trained network, or the path of one (``.pt``: a network).
         preset: a name of :data:`medmi.registration.presets.PRESETS`, or a YAML file as
             :func:`medmi.registration.presets.read_preset` takes it; ``default`` where none is given.
         device: ``cpu`` (the default) or ``cuda``, where poses are compared; points are drawn, and poses moved, on the processor all the
