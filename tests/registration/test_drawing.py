@@ -124,16 +124,21 @@ def test_next_to_nothing_asks_for_no_more_points():
     np.testing.assert_array_equal(np.unique(np.round(drawn.index), axis=1), [[3], [4], [5]])
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_sets_are_drawn_alike_by_any_number_of_threads(threads):
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("whole", [True, False])
+def test_sets_are_drawn_alike_by_any_number_of_threads(whole, threads):
     volume = flat_with_an_edge()
-    alone = draw_sets(volume, chances(volume, 0.4), (5, 80), 11, everywhere(volume))
-    shared = draw_sets(volume, chances(volume, 0.4), (5, 80), 11, everywhere(volume), threads)
-    other = draw_sets(volume, chances(volume, 0.4), (5, 80), 12, everywhere(volume))
+    nx, ny, nz = volume.voxels.shape[1:]
+    some = np.sort(np.random.default_rng(2).integers(0, nz + 1, (nx, ny, 2)), -1)
+    cumulative, spans = chances(volume, 0.4), everywhere(volume) if whole else some
+    alone = draw_sets(volume, cumulative, (5, 800), 11, spans)
+    shared = draw_sets(volume, cumulative, (5, 800), 11, spans, threads)
+    other = draw_sets(volume, cumulative, (5, 800), 12, spans)
     for one, same, unlike in zip(alone, shared, other):
         np.testing.assert_array_equal(one.index, same.index)
         np.testing.assert_array_equal(one.values, same.values)
-        assert (one.index != unlike.index).any()
+        np.testing.assert_array_equal(one.heights, same.heights)
+        assert one.index.shape != unlike.index.shape or (one.index != unlike.index).any()
 
 
 def empty(shape: tuple[int, int, int], spacing: tuple[float, float, float], counting: int = 0) -> Volume:
