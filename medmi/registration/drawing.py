@@ -80,7 +80,7 @@ def draw_sets(
     """
     rows = spans.reshape(-1, 2)
     share = drawing_cpu.share_within(cumulative, rows)
-    picked = _picked(cumulative, rows, size, stream, share, threads)
+    picked = _picked(cumulative, rows, size, stream, threads)
     if not all(len(voxels) for voxels, _ in picked):
         return draw_sets(volume, cumulative, size, stream, everywhere(volume), threads)
 
@@ -94,7 +94,7 @@ def draw_sets(
 
 
 def _picked(
-    cumulative: Array, rows: Array, size: tuple[int, int], stream: int, share: float, threads: int
+    cumulative: Array, rows: Array, size: tuple[int, int], stream: int, threads: int
 ) -> list[tuple[Array, Array]]:
     """Places in memory and numbers of the strips of each set, ``(N,)``; the threads pick from blocks of rows."""
     sets, count = size
@@ -104,7 +104,8 @@ def _picked(
         own = np.zeros_like(rows)
         own[block] = rows[block]
         # Every stretch gives each set at most three points more than its part.
-        room = round(count * share) + 3 * int((own[:, 1] > own[:, 0]).sum())
+        stretches = int((own[:, 1] > own[:, 0]).sum())
+        room = round(count * drawing_cpu.share_within(cumulative, own)) + 3 * stretches
         voxels, numbers = np.empty((2, sets, room), np.uint32)
         counts = np.empty(sets, np.int64)
         drawing_cpu.pick(cumulative, own, sets * count, stream, voxels, numbers, counts)

@@ -32,7 +32,7 @@ class Run:
         rng: of every draw before the last level.
         history: rows of the solution, added to.
         bases: of families, as far as they were asked for.
-        told: shares of the work that were told as done, added to.
+        reported: shares of the work that were reported as done, added to.
         thorough: whether it is by the thorough plan.
     """
 
@@ -43,7 +43,7 @@ class Run:
     rng: np.random.Generator
     history: list[dict[str, float]] = field(default_factory=list)
     bases: dict[str, Array] = field(default_factory=dict)
-    told: list[float] = field(default_factory=list)
+    reported: list[float] = field(default_factory=list)
     thorough: bool = False
 
     @cached_property
@@ -105,8 +105,8 @@ class Run:
     def tell(self, levels_done: float) -> None:
         """The progress, which a run begun anew does not take back."""
         if self.request.on_progress is not None:
-            self.told.append(max([levels_done / len(self.stages), *self.told]))
-            self.request.on_progress(self.told[-1])
+            self.reported.append(max([levels_done / len(self.stages), *self.reported]))
+            self.request.on_progress(self.reported[-1])
 
     @cached_property
     def moving_tensors(self) -> list[TensorVolume]:
