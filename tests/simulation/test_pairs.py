@@ -118,7 +118,9 @@ def test_one_rank_draws_its_part_of_all():
     whole = pairs.poses(images, seeded(1))
     for rank in (0, 1):
         part = pairs.poses(images[rank::2], seeded(1), Share(rank, 2))
-        assert torch.equal(part.start, whole.start[rank::2]) and torch.equal(part.truth, whole.truth[rank::2])
+        # The draws are the same; the last bit of a product of matrices may follow the number of its rows.
+        for drawn, wanted in ((part.start, whole.start), (part.truth, whole.truth)):
+            torch.testing.assert_close(drawn, wanted[rank::2], rtol=0, atol=1e-12)
 
 
 def heads(grid: Grid, count: int, first: int) -> torch.Tensor:

@@ -30,10 +30,14 @@ NOWHERE = {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https", "
 
 
 def run(config: str, *arguments: object) -> subprocess.CompletedProcess:
-    """``python -m monai.bundle run`` with a configuration of the bundle."""
+    """``python -m monai.bundle run`` with a configuration of the bundle, at this process's number of threads.
+
+    The network's sums are of single precision, and their order follows the number of threads.
+    """
     line = [sys.executable, "-m", "monai.bundle", "run", "--config_file", f"configs/{config}.json"]
     line += map(str, arguments)
-    environment = os.environ | NOWHERE | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    environment = os.environ | NOWHERE | threads | {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
     return subprocess.run(line, cwd=BUNDLE, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
