@@ -78,76 +78,130 @@ INLINE void keep_gradients(const Volume *volume, Block *block, Row *row) {
     }
 }
 
-INLINE void pack_values(const Volume *volume, const Block *block, Row *row) {
+INLINE void keep_all(const Block *block, int64_t start, Row *row) {
+    uint32_t *const places = row->places + row->kept;
+    for (int k = 0; k < block->size; k++) places[k] = (uint32_t)start + (uint32_t)k;
+    memcpy(row->weights + row->kept, block->weight, (size_t)block->size * sizeof(float));
+}
+
+INLINE void keep_some(const Volume *volume, const Block *block, int64_t start, Row *row) {
+    uint32_t *const places = row->places + row->kept;
     float whole[BLOCK];
     for (int64_t c = 0; c < volume->channels; c++) {
         float *const here = row->values + c * row->channel * row->count + row->kept;
         memcpy(whole, here, (size_t)block->size * sizeof(float));
         pack(whole, block->order, block->some, here);
     }
+    pack(block->weight, block->order, block->some, row->weights + row->kept);
+    for (int k = 0; k < block->some; k++) places[k] = (uint32_t)start + (uint32_t)block->order[k];
 }
 
+/* Eight at a time: most are none. */
 INLINE void keep_edges(const Block *block, int asked, Row *row) {
     float *const x = row->edge_gradients, *const y = x + row->count, *const z = y + row->count;
-    for (int k = 0; k < block->some; k++) {
-        const int n = block->some == block->size ? k : block->order[k];
-        if (block->weight[n] == 1.0f) continue;
-        row->edges[row->edge] = (uint32_t)(row->kept + k);
-        if (asked) weight_gradient(&block->placed, n, x + row->edge, y + row->edge, z + row->edge);
-        row->edge++;
+    const float *const weight = row->weights + row->kept;
+    uint8_t edge[BLOCK] = {0};
+    for (int k = 0; k < block->some; k++) edge[k] = (weight[k] > 0.0f) & (weight[k] < 1.0f);
+    for (int first = 0; first < block->some; first += 8) {
+        uint64_t any;
+        memcpy(&any, edge + first, sizeof any);
+        for (int k = first; any && k < first + 8; k++) {
+            if (!edge[k]) continue;
+            row->edges[row->edge] = (uint32_t)(row->kept + k);
+            if (asked) {
+                const int n = block->some == block->size ? k : block->order[k];
+                weight_gradient(&block->placed, n, x + row->edge, y + row->edge, z + row->edge);
+            }
+            row->edge++;
+        }
     }
 }
 
 /* Most blocks lie inside as a whole: there is nothing to weigh nor to pack. */
-INLINE void keep_block(const Volume *volume, int64_t start, int asked, Block *block, Row *row, double *sums, int64_t poses) {
-    const int size = block->size, inside = !volume->masked && all_inside(&block->placed, size);
+INLINE void keep_block(const Volume *volume, int64_t start, int asked, Block *block, Row *row, double *sums) {
+    const int size = block->size;
     double left = size;
     keep_values(volume, block, row);
-    if (!inside) {
+    if (!volume->masked && all_inside(&block->placed, size)) {
+        for (int n = 0; n < size; n++) block->weight[n] = 1.0f;
+    } else {
         left = 0.0;
         weigh(volume, block);
         settle_block(
-            row->values + row->kept, row->channel * row->count, volume->channels, volume->rim, size, block->weight, &left, sums + poses);
+            row->values + row->kept, row->channel * row->count, volume->channels, volume->rim, size, block->weight, &left, sums + 1);
         if (volume->channels == 1 && volume->masked) find_channel(volume, 0, block);
     }
     sums[0] += left;
     if (left == 0.0) return;
-    block->some = left == (double)size ? size : order_of(block->weight, size, block->order);
+    block->some = size;
+    if (left < size) block->some = order_of(block->weight, size, block->order);
     if (asked) keep_gradients(volume, block, row);
-    if (block->some < size) pack_values(volume, block, row);
-    for (int k = 0; k < block->some; k++) {
-        const int n = block->some == size ? k : block->order[k];
-        row->places[row->kept + k] = (uint32_t)(start + n);
-        row->weights[row->kept + k] = inside ? 1.0f : block->weight[n];
-    }
+    if (block->some == size)
+        keep_all(block, start, row);
+    else
+        keep_some(volume, block, start, row);
     if (left != (double)block->some) keep_edges(block, asked, row);
     row->kept += block->some;
 }
 
-VECTOR static void keep_at(const Argument *a, int64_t b, int64_t worker) {
-    (void)worker;
-    const int64_t *shape = a[0].shape + 1, poses = a[3].shape[0], count = a[4].shape[1];
-    const Volume volume = {a[0].data, a[1].data, shape, a[2].data, a[0].shape[0], shape[0] * shape[1] * shape[2], a[1].size};
-    const float *points = a[4].data;
-    int64_t *counts = a[9].data;
-    double *sums = (double *)a[10].data + b;
-    Row row = {
-        (float *)a[5].data + b * count, (float *)a[11].data + 3 * b * count, (float *)a[6].data + b * count,
-        (float *)a[12].data + 3 * b * count, (uint32_t *)a[7].data + b * count, (uint32_t *)a[8].data + b * count, poses, count, 0, 0,
-    };
+/* Poses that are near each other look at the same voxels. So the poses of a group take turns, each looking at so many blocks of points, while
+the voxels around those are in a near cache. */
+#define GROUP 4
+#define TURN (8 * BLOCK)
+
+/* What is kept so far at a pose of a group. */
+typedef struct {
+    Row row;
+    float matrix[16];
+    double sums[2];
+} Visit;
+
+INLINE void keep_turn(const Volume *volume, const float *points, int64_t count, int64_t start, int asked, Visit *visit) {
     Block block;
-    float m[16];
-    single((const double *)a[3].data + 16 * b, m);
-    sums[0] = sums[poses] = 0.0;
-    for (int64_t start = 0; start < count; start += BLOCK) {
-        block.size = (int)smaller(BLOCK, count - start);
-        place(shape, m, points + start, points + count + start, points + 2 * count + start, block.size, &block.placed);
-        keep_block(&volume, start, a[11].size > 0, &block, &row, sums, poses);
+    for (const int64_t end = smaller(count, start + TURN); start < end; start += BLOCK) {
+        block.size = (int)smaller(BLOCK, end - start);
+        place(
+            volume->shape, visit->matrix, points + start, points + count + start, points + 2 * count + start, block.size, &block.placed);
+        keep_block(volume, start, asked, &block, &visit->row, visit->sums);
     }
-    counts[b] = row.kept, counts[poses + b] = row.edge;
 }
 
-void keep(const Argument *a) { share_out(keep_at, a, a[3].shape[0], a[13].whole); }
+/* No thread waits for want of poses. */
+INLINE int64_t group_of(const Argument *a) {
+    const int64_t each = a[3].shape[0] / a[13].whole;
+    return each < 1 ? 1 : smaller(each, GROUP);
+}
+
+VECTOR static void keep_group(const Argument *a, int64_t number, int64_t worker) {
+    (void)worker;
+    const int64_t *shape = a[0].shape + 1, poses = a[3].shape[0], count = a[4].shape[1], group = group_of(a);
+    const Volume volume = {a[0].data, a[1].data, shape, a[2].data, a[0].shape[0], shape[0] * shape[1] * shape[2], a[1].size};
+    const int64_t first = number * group, some = smaller(group, poses - first);
+    int64_t *counts = a[9].data;
+    double *sums = a[10].data;
+    Visit visits[GROUP];
+    for (int64_t k = 0; k < some; k++) {
+        const int64_t b = first + k;
+        visits[k].row = (Row){
+            (float *)a[5].data + b * count, (float *)a[11].data + 3 * b * count, (float *)a[6].data + b * count,
+            (float *)a[12].data + 3 * b * count, (uint32_t *)a[7].data + b * count, (uint32_t *)a[8].data + b * count, poses, count, 0, 0,
+        };
+        single((const double *)a[3].data + 16 * b, visits[k].matrix);
+        visits[k].sums[0] = visits[k].sums[1] = 0.0;
+    }
+    for (int64_t start = 0; start < count; start += TURN)
+        for (int64_t k = 0; k < some; k++) keep_turn(&volume, a[4].data, count, start, a[11].size > 0, visits + k);
+    for (int64_t k = 0; k < some; k++) {
+        const int64_t b = first + k;
+        sums[b] = visits[k].sums[0], sums[poses + b] = visits[k].sums[1];
+        counts[b] = visits[k].row.kept, counts[poses + b] = visits[k].row.edge;
+    }
+}
+
+void keep(const Argument *a) {
+    const int64_t poses = a[3].shape[0], group = group_of(a);
+    share_out(keep_group, a, (poses + group - 1) / group, a[13].whole);
+}
 
 /* Coordinates of the points at some places: where those are neighbours, the points themselves. */
 typedef struct {

@@ -49,11 +49,11 @@ INLINE void place(
 }
 
 INLINE void find_corners(const Pair *pairs, const int64_t *shape, const Placed *placed, int count, Corners *corners) {
-    const uint32_t below = shape[0] > 1 ? (uint32_t)(shape[1] * shape[2]) : 0, beside = shape[1] > 1 ? (uint32_t)shape[2] : 0;
+    const int64_t below = shape[0] > 1 ? shape[1] * shape[2] : 0, beside = shape[1] > 1 ? shape[2] : 0;
+    const Pair *p00 = pairs, *p01 = pairs + beside, *p10 = pairs + below, *p11 = p10 + beside;
     for (int n = 0; n < count; n++) {
         const uint32_t at = placed->cell[n];
-        corners->c00[n] = pairs[at], corners->c01[n] = pairs[at + beside];
-        corners->c10[n] = pairs[at + below], corners->c11[n] = pairs[at + below + beside];
+        corners->c00[n] = p00[at], corners->c01[n] = p01[at], corners->c10[n] = p10[at], corners->c11[n] = p11[at];
     }
 }
 

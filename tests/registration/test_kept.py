@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from medmi.registration import kernels_cpu
 from medmi.registration.kept_cpu import keep, pull_back
 
-SHAPE, COUNT = (17, 21, 13), 1500
+SHAPE, COUNT = (17, 21, 13), 5000
 NO_MASK, NO_RIM = np.zeros((0, 0, 0)), np.full(2, -np.inf, np.float32)
 RIM = np.array([0.4, 0.9], np.float32)
 
