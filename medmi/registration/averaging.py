@@ -20,7 +20,7 @@ from medmi.native import loops
 from medmi.registration.ascent import Climbable
 from medmi.registration.motion import moved_along, tangent
 from medmi.registration.objective import Scores
-from medmi.registration.response_surface import Ellipsoid, PoolAt, climb_surface, pairs_for
+from medmi.registration.response_surface import SETS, Ellipsoid, PoolAt, climb_surface, pairs_for
 
 Array = np.ndarray
 # Gain of step k: (1 + k / SETTLING) ** -DECAY. A power from 1/2 to 1 is what averaging asks for.
@@ -31,8 +31,8 @@ BURN_IN = 1 / 3
 LEAST_CURVATURE = 0.05
 # Where the value is flat altogether.
 TINY = 1e-30
-# Sets of points that the steps take in turn: drawing one takes as long as an evaluation.
-POOL = 8
+# Sets of points that the steps take in turn, and that a response surface shares its places out to.
+POOL = SETS
 # Pairs of evaluations that measure the curvature, beside one for each parameter.
 CURVATURE_PAIRS = 3
 # The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share
@@ -75,7 +75,7 @@ def refine(
     """Climb from ``pose (4, 4)`` along ``basis (t, 4, 4)``.
 
     Args:
-        pool_at: of a pose, so many objectives that each look at points of their own around it; the steps take them in turn.
+        pool_at: of a pose, ``POOL`` objectives that each look at points of their own around it; the steps take them in turn.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
         steps: most pairs of evaluations, after those that measure the curvature and before those of a response surface.
@@ -83,7 +83,7 @@ def refine(
         rng: of the places around the pose.
         on_step: called with the scores of each pair, and the last of each round of a response surface.
     """
-    pool, size = pool_at(pose, POOL), len(basis)
+    pool, size = pool_at(pose), len(basis)
     few = size <= FEW_PARAMETERS
     slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
     origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
@@ -110,7 +110,7 @@ def refine(
         ellipsoid = Ellipsoid.of(np.linalg.inv(inverse), WIDER * radius)
         top, found = climb_surface(pool_at, led(min(done, TRIAL)), basis, around, ellipsoid, on_step)
         if top is not None:
-            end, rested, pool = top, found, pool_at(top, 1)
+            end, rested, pool = top, found, pool_at(top)
     return Averaged(end, inverse, rested, pool[0](end[None]))
 
 

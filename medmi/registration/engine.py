@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
-from medmi.registration.averaging import refine
+from medmi.registration.averaging import POOL, refine
 from medmi.registration.dense import make_dense_objective
 from medmi.registration.drawing import chances, draw_sets, everywhere, in_view, surplus_of_spans
 from medmi.registration.evidence import Evidence
@@ -36,12 +36,12 @@ from medmi.spatial.linear import LinearTransform
 REFINED_FOREGROUND = 0.1
 # Evaluations of each pose of the coarsest level once its size is let go.
 FREED_STEPS = 12
-# Share of the last level's points by which the best is judged in the end. Poses climb on all: on few, where they end depends on where
-# they began.
-JUDGED = 3
 # Spacings of the last level around what the moving image sees, from where its points are drawn: as far as a pose may still walk and look,
 # or it would depend on the start which points come into view.
 MARGIN = 8
+# So far from where they were drawn, in such spacings, the same points serve: drawing them takes as long as a round of a response surface
+# does.
+LEEWAY = 1
 # At the last level a pose so many spacings of the first one away from the best rivals it with such a share of its merit. Right poses are
 # hardly ever rivalled so.
 APART, RIVAL = 2, 0.9
@@ -159,21 +159,25 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
         found = draw_sets(fixed, cumulative, size, stream, spans, run.request.threads)
         return [run.objective_of(term, level, drawn) for drawn in found]
 
-    (judge,) = sets((1, run.enough(stage.points // JUDGED)), 0, everywhere(fixed))
     (some,) = sets((1, run.enough(stage.points)), 2, everywhere(fixed))
     quick = replace(stage, steps=stage.steps // 3)
     begun = _ascended(run, level, quick, poses, some)
     if _torn(run, begun):
         return replace(begun, torn=True)
 
-    def pool_at(pose: Array, count: int) -> list[Sampling]:
-        spans = in_view(fixed, moving, pose, run.centre, MARGIN * stage.spacing)
-        return sets((count, round(stage.points * surplus_of_spans(cumulative, spans))), 1, spans)
+    pools: list[tuple[Array, list[Sampling]]] = []
+
+    def pool_at(pose: Array) -> list[Sampling]:
+        if not pools or not _near(some, pools[-1][0], pose, LEEWAY * stage.spacing):
+            spans = in_view(fixed, moving, pose, run.centre, MARGIN * stage.spacing)
+            size = POOL, round(stage.points * surplus_of_spans(cumulative, spans))
+            pools[:] = [(pose, sets(size, 1, spans))]
+        return pools[-1][1]
 
     start, places = begun.poses[begun.scores.best], np.random.default_rng(0)
     end = refine(pool_at, start, run.basis(level), stage.steps, stage.spacing, places, run.record(level))
     run.record(level)(end.scores)
-    return Summit(end.pose[None], end.scores, judge, end.rested)
+    return Summit(end.pose[None], end.scores, some, end.rested)
 
 
 def _torn(run: Run, summit: Summit) -> bool:
@@ -222,7 +226,7 @@ def _solution(run: Run, summit: Summit, given: Array, lost: float) -> Solution:
     shift[:3, 3] = -run.centre
     matrix = lower(summit.poses[best] @ shift, run.problem.spatial_dims)
     start = None
-    if not _near(run, summit, summit.poses[best], given):
+    if not _near(summit.objective, summit.poses[best], given, run.stages[-1].spacing):
         start = summit.objective(np.stack([given, summit.poses[best]]), gradient=False)
     status = _failure(summit.scores, best, start) or ("converged" if summit.rested else "max_iterations")
     transform = LinearTransform(matrix / matrix[-1, -1], run.request.family)
@@ -247,10 +251,9 @@ def _evidence(run: Run, pose: Array, lost: float) -> Evidence | None:
     )
 
 
-def _near(run: Run, summit: Summit, pose: Array, given: Array) -> bool:
-    """Whether two poses agree within a voxel of the last level: nearer than that, which scores higher is chance."""
-    apart = distinct(np.stack([pose, given]), np.zeros(2), marks(summit.objective.points), 2, run.stages[-1].spacing)
-    return len(apart) == 1
+def _near(objective: Sampling, pose: Array, other: Array, apart: float) -> bool:
+    """Whether two poses agree within so many mm. Nearer than a voxel, which scores higher is chance."""
+    return len(distinct(np.stack([pose, other]), np.zeros(2), marks(objective.points), 2, apart)) == 1
 
 
 def _failure(scores: Scores, best: int, start: Scores | None) -> str | None:

@@ -5,7 +5,7 @@ points that they look at than about where the top lies. Differences of values ac
 more so the wider it is; it is widest where the value is flattest. What is fitted is Box and Wilson's second-order model (1951,
 J. R. Stat. Soc. B 13, section 3).
 
-Every round draws its points anew around its pose and shapes its ellipsoid as the surface before bent, so that a round is a map of poses
+Every round asks for points around its pose and shapes its ellipsoid as the surface before bent, so that a round is a map of poses
 to poses that knows next to nothing of the ones before: all that start near its fixed point end there. Along a flat motion it goes there
 slowly or swings about it. So each step also goes by how the step before changed what is left, as Anderson's extrapolation does with a
 memory of one (1965, J. ACM 12, section 4).
@@ -24,12 +24,13 @@ from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
 
 Array = np.ndarray
-PoolAt = Callable[[Array, int], Sequence[Climbable]]
+PoolAt = Callable[[Array], Sequence[Climbable]]
 # Pairs of values for each parameter, by so many sets of points; half of them in the first round, whose top is far.
-PAIRS_EACH, SETS = 21, 4
+PAIRS_EACH, SETS = 21, 8
 # Rounds at most. A pose rests when all steps to come would add up to less than this share of the ellipsoid: each is taken to be shorter
-# than the one before by the factor last seen, or by this one where that is more.
-ROUNDS, REST, SHRINKING = 12, 0.025, 1 / 2
+# than the one before by the factor last seen, or by this one where that is more. Where the second surface leaves again over such a share of
+# what the first left along that way, that is the factor: along a flat motion a pose creeps while all else has come to rest.
+ROUNDS, REST, SHRINKING, CREEPING = 12, 0.025, 1 / 3, 0.8
 # Whose last step is longer than this share follows noise.
 FAR = 0.5
 # Half-axes go by this power of the curvature along them, up to so many times the shortest.
@@ -78,7 +79,7 @@ def climb_surface(
     """Move ``pose (4, 4)`` along ``basis (t, 4, 4)`` to the top of the surface around it.
 
     Args:
-        pool_at: of a pose, so many objectives that each look at points of their own around it; each takes a part of the offsets.
+        pool_at: of a pose, ``SETS`` objectives that each look at points of their own around it; each takes a part of the offsets.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
         offsets: ``(M, t)`` in the unit ball, around which the value is looked at, both ways; every other one in the first round.
@@ -93,7 +94,7 @@ def climb_surface(
     for fit in itertools.chain([_Fit(offsets[::2])], itertools.repeat(_Fit(offsets), ROUNDS - 1)):
         parts = np.array_split(fit.offsets @ ellipsoid.out, SETS)
         scores = [
-            objective(_around(pose, part, basis), gradient=False) for objective, part in zip(pool_at(pose, SETS), parts)
+            objective(_around(pose, part, basis), gradient=False) for objective, part in zip(pool_at(pose), parts)
         ]
         if on_round is not None:
             on_round(scores[-1])
@@ -118,18 +119,22 @@ class _Way:
         left: what the last surface had as the way to its top, mm ``(t,)``; None before the first, or where that is out of its ellipsoid.
         taken: the step that was taken then.
         lengths: of every round, the longer of the two, as a share of the ellipsoid.
+        again: the share of what the first surface left, along the way of the second, that this leaves again; 0 at any other one.
     """
 
     left: Array | None = None
     taken: Array | None = None
     lengths: list[float] = field(default_factory=list)
+    again: float = 0.0
 
     def step(self, top: Array, ellipsoid: Ellipsoid) -> Array:
         """The step to take, mm ``(t,)`` within the ellipsoid, where a surface has its top at ``top``."""
         ahead = top @ ellipsoid.back
         far, step = float(np.linalg.norm(ahead)) > 1, _within_ball(ahead)
         if self.left is not None and self.taken is not None and not far:
-            change = ahead - self.left @ ellipsoid.back
+            before = self.left @ ellipsoid.back
+            change, again = ahead - before, float(ahead @ ahead) / max(abs(float(before @ ahead)), TINY)
+            self.again = again if len(self.lengths) == 1 else 0.0
             share = float(change @ ahead) / max(float(change @ change), TINY)
             step = _within_ball(ahead - share * (self.taken @ ellipsoid.back + change))
         self.left, self.taken = None if far else top, step @ ellipsoid.out
@@ -142,7 +147,8 @@ class _Way:
         if len(self.lengths) < 2:
             return False
         before, last = self.lengths[-2:]
-        shrinking = max(last / max(before, TINY), SHRINKING)
+        creeping = self.again if self.again > CREEPING else 0.0
+        shrinking = max(last / max(before, TINY), SHRINKING, creeping)
         return shrinking < 1 and last * shrinking / (1 - shrinking) < REST
 
 

@@ -43,8 +43,8 @@ def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Climbable]:
 
 
 def always(pool: list[Climbable]) -> PoolAt:
-    """The same objectives around every pose, the first so many."""
-    return lambda pose, count: pool[:count]
+    """The same objectives around every pose."""
+    return lambda pose: pool
 
 
 def refined(noise: float, steps: int = 64, seed: int = 0, radius: float = 1.0):
@@ -205,17 +205,17 @@ def test_the_scores_are_those_of_the_end_by_points_around_it(rest, monkeypatch):
     """Points drawn around x see the value at y as ``y - x``; so 0 at the end itself, whether steps or a surface led there."""
     monkeypatch.setattr(averaging, "REST", rest)
 
-    def pool_at(pose: np.ndarray, count: int) -> list[Climbable]:
+    def pool_at(pose: np.ndarray) -> list[Climbable]:
         def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
             value = poses[:, 0, 3] - pose[0, 3] - 0.5 * np.square(poses[:, 0, 3] - 1)
             slopes = np.zeros((len(poses), 4, 4))
             slopes[:, 0, 3] = 2 - poses[:, 0, 3]
             return Scores(value, np.ones(len(poses)), value, value, slopes)
 
-        return [objective] * count
+        return [objective] * POOL
 
     end = refine(pool_at, np.eye(4), BASIS, 64, 0.1, np.random.default_rng(0))
-    expected = pool_at(end.pose if rest == 0 else np.eye(4), 1)[0](end.pose[None])
+    expected = pool_at(end.pose if rest == 0 else np.eye(4))[0](end.pose[None])
     np.testing.assert_allclose(end.scores.value, expected.value, atol=1e-12)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from medmi import register
+from medmi.registration import engine
+from medmi.registration.drawing import draw_sets
 from medmi.registration.inputs import as_image
 from medmi.registration.levels import pyramid
 from medmi.registration.problem import pose_problem
@@ -101,6 +103,21 @@ def test_seeds_agree_within_a_tenth_of_a_voxel(data, patient, kind):
 @pytest.mark.parametrize("patient", ["STS_002", "STS_018", "STS_031", "STS_033"])
 def test_seeds_agree_where_the_value_is_nearly_flat_along_a_limb(data, patient):
     assert seeds_apart(data, patient, "MR_T1", 5) < 0.1
+
+
+@pytest.mark.parametrize(("leeway", "drawn_anew"), [(engine.LEEWAY, False), (0, True)])
+def test_rounds_of_a_surface_near_each_other_look_at_the_same_points(data, leeway, drawn_anew, monkeypatch):
+    draws = []
+
+    def counted(*arguments):
+        draws.append(arguments)
+        return draw_sets(*arguments)
+
+    monkeypatch.setattr(engine, "draw_sets", counted)
+    monkeypatch.setattr(engine, "LEEWAY", leeway)
+    assert tumour_error(data, "STS_035", "MR_T1", 0) < LIMITS["STS_035", "MR_T1"]
+    # One set to climb on, then one pool.
+    assert (len(draws) > 2) == drawn_anew
 
 
 @pytest.mark.slow

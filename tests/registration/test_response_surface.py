@@ -42,7 +42,7 @@ def hill(ripple: float = 0.0, level: float = 0.0, phase: float = 0.0):
 
 def always(*pool):
     """The same objectives around every pose, in turn."""
-    return lambda pose, count: [pool[k % len(pool)] for k in range(count)]
+    return lambda pose: [pool[k % len(pool)] for k in range(SETS)]
 
 
 def at(place) -> np.ndarray:
@@ -67,9 +67,9 @@ def test_sets_of_points_may_differ_in_level():
 def test_no_step_leaves_the_ellipsoid():
     seen: list[np.ndarray] = []
 
-    def pool_at(pose: np.ndarray, count: int):
+    def pool_at(pose: np.ndarray):
         seen.append(pose[:3, 3])
-        return [hill()] * count
+        return [hill()] * SETS
 
     climb_surface(pool_at, at(SUMMIT + np.array([3.0, 0, 0])), BASIS, OFFSETS, ball(0.5))
     lengths = [np.linalg.norm(b - a) for a, b in itertools.pairwise(seen)]
@@ -109,9 +109,9 @@ def test_one_round_more_would_not_move_what_rests(monkeypatch):
 def test_rounds_that_swing_or_creep_or_flee_are_seen_through(factor):
     """Whose points put the top at ``s + factor (x - s)`` as seen from x: plain rounds take that many times the way each, or ever more."""
 
-    def pool_at(pose: np.ndarray, count: int):
+    def pool_at(pose: np.ndarray):
         top = SUMMIT + factor * (pose[:3, 3] - SUMMIT)
-        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))] * count
+        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))] * SETS
 
     told: list[Scores] = []
     start = SUMMIT + np.array([0.1, 0.05, -0.1]) / (1 - factor)
@@ -124,9 +124,9 @@ def test_points_are_drawn_around_the_pose_of_each_round():
     seen: list[np.ndarray] = []
     told: list[Scores] = []
 
-    def pool_at(pose: np.ndarray, count: int):
+    def pool_at(pose: np.ndarray):
         seen.append(pose)
-        return [hill(0.1, phase=k) for k in range(count)]
+        return [hill(0.1, phase=k) for k in range(SETS)]
 
     climb_surface(pool_at, at([0, 0, 0]), BASIS, OFFSETS, ball(1.5), told.append)
     assert len(seen) == len(told) > 1 and np.array_equal(seen[0], at([0, 0, 0]))
@@ -136,9 +136,9 @@ def test_points_are_drawn_around_the_pose_of_each_round():
 def test_one_short_step_among_slow_ones_is_no_rest():
     """Far along one axis and slow along the other: the second step is short, and yet 20 times as much is to come."""
 
-    def pool_at(pose: np.ndarray, count: int):
+    def pool_at(pose: np.ndarray):
         top = SUMMIT + [0.0, 0.95, 0.0] * (pose[:3, 3] - SUMMIT)
-        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))] * count
+        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))] * SETS
 
     pose, rested = climb_surface(pool_at, at(SUMMIT + np.array([0.3, 0.8, 0.0])), BASIS, OFFSETS, ball(1.0))
     assert rested and np.linalg.norm(pose[:3, 3] - SUMMIT) < 0.03
@@ -174,9 +174,9 @@ def test_a_saddle_is_climbed_not_sunk_into():
 
     seen: list[np.ndarray] = []
 
-    def pool_at(pose: np.ndarray, count: int):
+    def pool_at(pose: np.ndarray):
         seen.append(pose[:3, 3])
-        return [objective] * count
+        return [objective] * SETS
 
     pose, rested = climb_surface(pool_at, at([0, 0.1, 0]), BASIS, OFFSETS, ball(1.0))
     assert all(b[0] > a[0] for a, b in itertools.pairwise(seen)) and seen[-1][0] > 1
