@@ -50,6 +50,7 @@ INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 #if defined(__GNUC__)
 #pragma GCC visibility push(hidden)
 #endif
+void pair_up(const Argument *a);
 void sample(const Argument *a);
 void settle_rim(const Argument *a);
 void project(const Argument *a);

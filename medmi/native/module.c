@@ -15,6 +15,7 @@ static const struct {
     const char *name, *types;
     void (*run)(const Argument *);
 } LOOPS[] = {
+    {"pair_up", "fn>d", pair_up},
     {"sample", "dddf>f>f", sample},
     {"settle_rim", "f>ff>d", settle_rim},
     {"project", "ffdf>d", project},

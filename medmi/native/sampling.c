@@ -4,6 +4,15 @@
 
 #include "lattice.h"
 
+/* Each voxel with the next one in memory, or with itself. */
+VECTOR void pair_up(const Argument *a) {
+    const float *volume = a[0].data;
+    Pair *pairs = a[2].data;
+    const int64_t last = a[0].size - 1, on = a[1].whole;
+    for (int64_t n = 0; n < last; n++) pairs[n].first = volume[n], pairs[n].second = volume[n + on];
+    pairs[last].first = pairs[last].second = volume[last];
+}
+
 VECTOR void sample(const Argument *a) {
     const Pair *pairs = a[0].data, *mask = a[1].data;
     const double *matrices = a[2].data;

@@ -23,11 +23,9 @@ def paired(volume: Array) -> Array:
 
     One look-up brings both. The last of a line, which no cell begins at, and a slice's only one go with any.
     """
-    flat = volume.astype(np.float32, copy=False).ravel()
-    pairs = np.empty((flat.size, 2), np.float32)
-    pairs[:, 0] = flat
-    pairs[:-1, 1], pairs[-1, 1] = (flat[1:], flat[-1]) if volume.shape[-1] > 1 else (flat[:-1], flat[-1])
-    return pairs.view(np.float64).reshape(volume.shape)
+    pairs = np.empty(volume.shape)
+    loops.pair_up(np.ascontiguousarray(volume, np.float32), volume.shape[-1] > 1, pairs)
+    return pairs
 
 
 def sample(pairs: Array, mask: Array, matrices: Array, points: Array, values: Array, gradients: Array) -> None:
