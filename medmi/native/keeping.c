@@ -96,24 +96,22 @@ INLINE void keep_some(const Volume *volume, const Block *block, int64_t start, R
     for (int k = 0; k < block->some; k++) places[k] = (uint32_t)start + (uint32_t)block->order[k];
 }
 
-/* Eight at a time: most are none. */
+INLINE void keep_edge(const Block *block, int k, int asked, Row *row) {
+    float *const x = row->edge_gradients + row->edge, *const y = x + row->count, *const z = y + row->count;
+    row->edges[row->edge++] = (uint32_t)(row->kept + k);
+    if (asked) weight_gradient(&block->placed, block->some == block->size ? k : block->order[k], x, y, z);
+}
+
+/* Looked for among eight at a time: most are none. */
 INLINE void keep_edges(const Block *block, int asked, Row *row) {
-    float *const x = row->edge_gradients, *const y = x + row->count, *const z = y + row->count;
     const float *const weight = row->weights + row->kept;
     uint8_t edge[BLOCK] = {0};
     for (int k = 0; k < block->some; k++) edge[k] = (weight[k] > 0.0f) & (weight[k] < 1.0f);
     for (int first = 0; first < block->some; first += 8) {
         uint64_t any;
         memcpy(&any, edge + first, sizeof any);
-        for (int k = first; any && k < first + 8; k++) {
-            if (!edge[k]) continue;
-            row->edges[row->edge] = (uint32_t)(row->kept + k);
-            if (asked) {
-                const int n = block->some == block->size ? k : block->order[k];
-                weight_gradient(&block->placed, n, x + row->edge, y + row->edge, z + row->edge);
-            }
-            row->edge++;
-        }
+        for (int k = first; any && k < first + 8; k++)
+            if (edge[k]) keep_edge(block, k, asked, row);
     }
 }
 
@@ -133,8 +131,7 @@ INLINE void keep_block(const Volume *volume, int64_t start, int asked, Block *bl
     }
     sums[0] += left;
     if (left == 0.0) return;
-    block->some = size;
-    if (left < size) block->some = order_of(block->weight, size, block->order);
+    block->some = left == (double)size ? size : order_of(block->weight, size, block->order);
     if (asked) keep_gradients(volume, block, row);
     if (block->some == size)
         keep_all(block, start, row);

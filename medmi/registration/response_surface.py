@@ -131,10 +131,12 @@ class _Way:
         """The step to take, mm ``(t,)`` within the ellipsoid, where a surface has its top at ``top``."""
         ahead = top @ ellipsoid.back
         far, step = float(np.linalg.norm(ahead)) > 1, _within_ball(ahead)
+        self.again = 0.0
         if self.left is not None and self.taken is not None and not far:
             before = self.left @ ellipsoid.back
-            change, again = ahead - before, float(ahead @ ahead) / max(abs(float(before @ ahead)), TINY)
-            self.again = again if len(self.lengths) == 1 else 0.0
+            change = ahead - before
+            if len(self.lengths) == 1:
+                self.again = float(ahead @ ahead) / max(abs(float(before @ ahead)), TINY)
             share = float(change @ ahead) / max(float(change @ change), TINY)
             step = _within_ball(ahead - share * (self.taken @ ellipsoid.back + change))
         self.left, self.taken = None if far else top, step @ ellipsoid.out
