@@ -96,14 +96,14 @@ INLINE void keep_some(const Volume *volume, const Block *block, int64_t start, R
     for (int k = 0; k < block->some; k++) places[k] = (uint32_t)start + (uint32_t)block->order[k];
 }
 
-INLINE void keep_edge(const Block *block, int k, int asked, Row *row) {
+INLINE void keep_edge(const Block *block, int k, Row *row) {
     float *const x = row->edge_gradients + row->edge, *const y = x + row->count, *const z = y + row->count;
     row->edges[row->edge++] = (uint32_t)(row->kept + k);
-    if (asked) weight_gradient(&block->placed, block->some == block->size ? k : block->order[k], x, y, z);
+    weight_gradient(&block->placed, block->some == block->size ? k : block->order[k], x, y, z);
 }
 
 /* Looked for among eight at a time: most are none. */
-INLINE void keep_edges(const Block *block, int asked, Row *row) {
+INLINE void keep_edges(const Block *block, Row *row) {
     const float *const weight = row->weights + row->kept;
     uint8_t edge[BLOCK] = {0};
     for (int k = 0; k < block->some; k++) edge[k] = (weight[k] > 0.0f) & (weight[k] < 1.0f);
@@ -111,11 +111,12 @@ INLINE void keep_edges(const Block *block, int asked, Row *row) {
         uint64_t any;
         memcpy(&any, edge + first, sizeof any);
         for (int k = first; any && k < first + 8; k++)
-            if (edge[k]) keep_edge(block, k, asked, row);
+            if (edge[k]) keep_edge(block, k, row);
     }
 }
 
-/* Most blocks lie inside as a whole: there is nothing to weigh nor to pack. */
+/* A block inside as a whole is not weighed. One that is left in part is packed where gradients are asked, which cost more than packing;
+else a point without weight comes along sooner than it is told from the others. */
 INLINE void keep_block(const Volume *volume, int64_t start, int asked, Block *block, Row *row, double *sums) {
     const int size = block->size;
     double left = size;
@@ -131,13 +132,13 @@ INLINE void keep_block(const Volume *volume, int64_t start, int asked, Block *bl
     }
     sums[0] += left;
     if (left == 0.0) return;
-    block->some = left == (double)size ? size : order_of(block->weight, size, block->order);
+    block->some = !asked || left == (double)size ? size : order_of(block->weight, size, block->order);
     if (asked) keep_gradients(volume, block, row);
     if (block->some == size)
         keep_all(block, start, row);
     else
         keep_some(volume, block, start, row);
-    if (left != (double)block->some) keep_edges(block, asked, row);
+    if (asked && left != (double)block->some) keep_edges(block, row);
     row->kept += block->some;
 }
 

@@ -2,7 +2,8 @@
 
 A point is *kept* at a pose if some of its weight is left (see :mod:`medmi.registration.kernels_cpu` for weights and blocks); the kept are
 packed to the front, so that nothing is spent on the rest. Those with a weight under 1 are *edges*: the derivative by the weight is
-asked of them alone. C channels, B poses, N points, in this order.
+asked of them alone. Where no gradients are asked points of weight 0 may be among the kept, and no edges are told. C channels, B poses, N
+points, in this order.
 """
 
 from __future__ import annotations

@@ -72,14 +72,17 @@ def test_what_is_kept_is_what_all_points_find_where_weight_is_left(rim, masked, 
     assert kept.counts[1].any() == (rim is RIM)
 
 
-def test_no_gradients_are_looked_up_where_none_are_asked():
+@pytest.mark.parametrize(("rim", "masked"), [(NO_RIM, False), (RIM, False), (NO_RIM, True)])
+def test_where_no_gradients_are_asked_the_same_points_count(rim, masked):
     volume, poses, points = volume_of(), matrices(0.0), points_of()
-    kept, plain = (keep(volume, NO_MASK, RIM, poses, points, gradient) for gradient in (True, False))
-    assert plain.gradients.size == plain.edge_gradients.size == 0
-    np.testing.assert_array_equal(kept.counts, plain.counts)
+    kept, plain = (keep(volume, mask_of(masked), rim, poses, points, gradient) for gradient in (True, False))
+    assert plain.gradients.size == plain.edge_gradients.size == 0 and not plain.counts[1].any()
     np.testing.assert_array_equal(kept.sums, plain.sums)
-    for b, count in enumerate(kept.counts[0]):
-        np.testing.assert_array_equal(kept.values[:, b, :count], plain.values[:, b, :count])
+    for b, (count, more) in enumerate(zip(kept.counts[0], plain.counts[0])):
+        counts = plain.weights[b, :more] > 0
+        np.testing.assert_array_equal(kept.places[b, :count], plain.places[b, :more][counts])
+        np.testing.assert_array_equal(kept.weights[b, :count], plain.weights[b, :more][counts])
+        np.testing.assert_array_equal(kept.values[:, b, :count], plain.values[:, b, :more][:, counts])
 
 
 @pytest.mark.parametrize("projective", [0.0, 0.01])
