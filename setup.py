@@ -4,7 +4,18 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 FOLDER = "medmi/native"
-SOURCES = ("climbing", "drawing", "histogram", "keeping", "module", "moments", "resampling", "sampling", "sharing")
+SOURCES = (
+    "climbing",
+    "drawing",
+    "histogram",
+    "informing",
+    "keeping",
+    "module",
+    "moments",
+    "resampling",
+    "sampling",
+    "sharing",
+)
 # Products and sums may be fused and sums taken in another order, so that whole vectors of points are worked on at once; NaN and infinity
 # keep their meaning.
 VECTORS = [
@@ -31,7 +42,9 @@ setup(
         Extension(
             "medmi.native.loops",
             sources=[f"{FOLDER}/{name}.c" for name in SOURCES],
-            depends=[f"{FOLDER}/{name}.h" for name in ("lattice", "loops", "moments", "sharing")],
+            depends=[
+                f"{FOLDER}/{name}.h" for name in ("histogram", "keeping", "lattice", "loops", "moments", "sharing")
+            ],
         )
     ],
     cmdclass={"build_ext": BuildLoops},

@@ -60,6 +60,7 @@ void compand(const Argument *a);
 void histogram(const Argument *a);
 void inform_tables(const Argument *a);
 void inform_points(const Argument *a);
+void inform_poses(const Argument *a);
 void pick(const Argument *a);
 void share_within(const Argument *a);
 void chance(const Argument *a);

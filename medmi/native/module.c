@@ -25,6 +25,7 @@ static const struct {
     {"histogram", "ffuqfff>d>d", histogram},
     {"inform_tables", "dn>d>d>d", inform_tables},
     {"inform_points", "ffuuqfffn>d>f>f>d>f>fn", inform_points},
+    {"inform_poses", "ddfdffffn>d>d>f>f>u>dn", inform_poses},
     {"pick", "dqnn>u>u>q", pick},
     {"share_within", "dq>d", share_within},
     {"chance", "un>f", chance},

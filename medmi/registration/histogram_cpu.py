@@ -8,13 +8,15 @@ from __future__ import annotations
 import numpy as np
 
 from medmi.native import loops
-from medmi.registration.kept_cpu import Kept
+from medmi.registration.kept_cpu import Kept, LookUp
 
 Array = np.ndarray
 Informed = tuple[Array, Array | None, Array | None]
 NONE = np.empty(0, np.float32)
 # Probabilities under this are none.
 TINY = 1e-12
+# Poses that take turns, and points of a turn.
+GROUP, TURN = 8, 4096
 
 
 def compand(values: Array, low: float, high: float, curve: Array, heights: Array) -> None:
@@ -82,3 +84,22 @@ def inform_points(
         value, by_value, by_weight, threads,
     )  # fmt: skip
     return (value, by_value, by_weight) if derivative else (value, None, None)
+
+
+def inform_poses(
+    look_up: LookUp, windows: tuple[Array, Array, Array], bins: int, normalised: bool
+) -> tuple[Array, Array]:
+    """What :func:`inform_points` tells of the points that are kept, ``(B,)``, and their ``sums (2, B)``, to the last bit.
+
+    The points are forgotten as soon as they are in the histograms, so that all that is held of them stays in the processor's cache.
+    """
+    channels, threads = len(look_up.pairs), max(1, min(look_up.threads, len(look_up.matrices)))
+    cells = np.empty((threads, GROUP, channels, bins * bins + bins + 1, 4))
+    room, values = np.empty((threads, 2 * bins + 2, bins)), np.empty((threads, channels, TURN), np.float32)
+    weights, places = np.empty((threads, TURN), np.float32), np.empty((threads, TURN), np.uint32)
+    found = np.empty((len(look_up.matrices), 3))
+    loops.inform_poses(
+        look_up.pairs, look_up.mask, look_up.rim, look_up.matrices, look_up.points, *windows, normalised, cells, room,
+        values, weights, places, found, threads,
+    )  # fmt: skip
+    return found[:, 2], found[:, :2].T

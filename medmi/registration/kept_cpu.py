@@ -18,6 +18,28 @@ Array = np.ndarray
 
 
 @dataclass(frozen=True)
+class LookUp:
+    """Points at B poses, and the volume that they are looked up in.
+
+    Attributes:
+        pairs: :func:`medmi.registration.kernels_cpu.paired` ``(C, X, Y, Z)``.
+        mask: paired ``(X, Y, Z)``; an empty one counts everywhere.
+        rim: ``(C,)``. The *rim* of the volume is background where all values are under it. A weight under 1 is left only there: values
+            beyond the lattice are nobody's, but background goes on.
+        matrices: ``(B, 4, 4)``, from the points to the volume's index.
+        points: ``(3, N)``.
+        threads: how many share out the poses; the results do not depend on it.
+    """
+
+    pairs: Array
+    mask: Array
+    rim: Array
+    matrices: Array
+    points: Array
+    threads: int = 1
+
+
+@dataclass(frozen=True)
 class Kept:
     """What is kept of the points at B poses; rows are filled as far as ``counts`` tells.
 
@@ -44,16 +66,9 @@ class Kept:
     threads: int = 1
 
 
-def keep(
-    pairs: Array, mask: Array, rim: Array, matrices: Array, points: Array, gradient: bool, threads: int = 1
-) -> Kept:
-    """Look up a volume, :func:`medmi.registration.kernels_cpu.paired` ``(C, X, Y, Z)``, where ``matrices (B, 4, 4)`` send ``points
-    (3, N)``.
-
-    The *rim* is background where all values are under ``rim (C,)``. A weight under 1 is left only there: values beyond the lattice are
-    nobody's, but background goes on. An empty ``mask``, paired ``(X, Y, Z)``, counts everywhere.
-    """
-    channels, batch, count = len(pairs), len(matrices), points.shape[1]
+def keep(look_up: LookUp, gradient: bool) -> Kept:
+    """What is kept of the points, with gradients or without."""
+    channels, batch, count = len(look_up.pairs), len(look_up.matrices), look_up.points.shape[1]
     kept = Kept(
         values=np.empty((channels, batch, count), np.float32),
         weights=np.empty((batch, count), np.float32),
@@ -63,11 +78,11 @@ def keep(
         sums=np.empty((2, batch)),
         gradients=np.empty((channels, batch, 3, count) if gradient else (0, 0, 0, 0), np.float32),
         edge_gradients=np.empty((batch, 3, count) if gradient else (0, 0, 0), np.float32),
-        threads=threads,
+        threads=look_up.threads,
     )
     loops.keep(
-        pairs, mask, rim, matrices, points, kept.values, kept.weights, kept.places, kept.edges, kept.counts,
-        kept.sums, kept.gradients, kept.edge_gradients, threads,
+        look_up.pairs, look_up.mask, look_up.rim, look_up.matrices, look_up.points, kept.values, kept.weights, kept.places,
+        kept.edges, kept.counts, kept.sums, kept.gradients, kept.edge_gradients, look_up.threads,
     )  # fmt: skip
     return kept
 

@@ -13,13 +13,13 @@ on just as well, so neither losing nor gaining points there may draw the pose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import numpy as np
 
 from medmi.registration.drawing import Drawn
-from medmi.registration.kept_cpu import keep, pull_back
+from medmi.registration.kept_cpu import LookUp, keep, pull_back
 from medmi.registration.levels import Volume
 from medmi.registration.motion import determinants
 from medmi.registration.terms import Samples, Term
@@ -79,32 +79,43 @@ class Objective:
 
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate poses ``(B, 4, 4)``."""
+        if self.term.glance is not None and not gradient:
+            similarity, sums = self.term.glance(self._look_up(poses, self.rim), self.samples)
+            return self._scores(poses, similarity, sums)
         most = BATCH if gradient else VALUES_BATCH
         size = max(self.threads, most // self.points.shape[1] // self.threads * self.threads)
-        if len(poses) <= size:
-            return Scores(*self._evaluate(poses, gradient))
-        chunks = [poses[first : first + size] for first in range(0, len(poses), size)]
-        parts = [self._evaluate(chunk, gradient) for chunk in chunks]
-        return Scores(*(np.concatenate(rows) for rows in zip(*parts)))
+        parts = [self._evaluate(poses[first : first + size], gradient) for first in range(0, len(poses), size)]
+        return parts[0] if len(parts) == 1 else joined(parts)
 
-    def _evaluate(self, poses: Array, gradient: bool) -> tuple[Array, ...]:
-        matrices, count = self.to_index @ poses, self.points.shape[1]
-        threads = max(1, min(self.threads, len(poses) * count // LEAST))
-        kept = keep(self.moving.pairs, self.moving.mask_pairs, self.rim, matrices, self.points, gradient, threads)
-        left, missing = kept.sums / count * np.array([[self.share], [1.0]])
+    def _look_up(self, poses: Array, rim: Array) -> LookUp:
+        threads = max(1, min(self.threads, len(poses) * self.points.shape[1] // LEAST))
+        moving = self.moving
+        return LookUp(moving.pairs, moving.mask_pairs, rim, self.to_index @ poses, self.points, threads)
+
+    def _evaluate(self, poses: Array, gradient: bool) -> Scores:
+        look_up = self._look_up(poses, self.rim)
+        kept = keep(look_up, gradient)
         similarity, by_value, by_weight = self.term.evaluate(kept, self.samples, gradient)
-        excess = similarity - self.term.unrelated(self.samples)
-        slopes = np.zeros((len(poses), 4, 4))
-        if by_value is not None and by_weight is not None:
-            factors = np.stack([1 - missing, excess / count]).astype(np.float32)
-            slopes = self.to_index.T @ pull_back(kept, by_value, by_weight, factors, matrices, self.points)
+        scores = self._scores(poses, similarity, kept.sums)
+        if by_value is None or by_weight is None:
+            return scores
+        count = self.points.shape[1]
+        factors = np.stack([1 - kept.sums[1] / count, self._excess(similarity) / count]).astype(np.float32)
+        slopes = pull_back(kept, by_value, by_weight, factors, look_up.matrices, self.points)
+        return replace(scores, gradient=self.to_index.T @ slopes)
+
+    def _excess(self, similarity: Array) -> Array:
+        return similarity - self.term.unrelated(self.samples)
+
+    def _scores(self, poses: Array, similarity: Array, sums: Array) -> Scores:
+        """Of poses, without gradients; ``sums (2, B)`` as of :class:`~medmi.registration.kept_cpu.Kept`."""
+        left, missing = sums / self.points.shape[1] * np.array([[self.share], [1.0]])
         merit = merit_of(self.term.information(similarity, self.samples), left, poses)
-        return similarity, left, merit, excess * (1 - missing), slopes
+        return Scores(similarity, left, merit, self._excess(similarity) * (1 - missing), np.zeros((len(poses), 4, 4)))
 
     def lost(self, pose: Array) -> float:
         """The share of the points, 0 to 1, that a pose ``(4, 4)`` loses over a background rim, whether the term counts them or not."""
-        matrices = (self.to_index @ pose)[None]
-        kept = keep(self.moving.pairs, self.moving.mask_pairs, self.background, matrices, self.points, False, 1)
+        kept = keep(self._look_up(pose[None], self.background), False)
         return float(kept.sums[1, 0]) / self.points.shape[1]
 
     @cached_property
@@ -132,6 +143,11 @@ def make_objective(term: Term, drawn: Drawn, moving: Volume, centre: Array, bins
         unrelated_difference=lambda: unrelated_difference(drawn.values, moving),
     )
     return Objective(term, samples, drawn.centred(centre), moving, np.linalg.inv(moving.to_world), threads, drawn.share)
+
+
+def joined(parts: list[Scores]) -> Scores:
+    """Of batches of poses, one after the other."""
+    return Scores(*(np.concatenate([getattr(part, row.name) for part in parts]) for row in fields(Scores)))
 
 
 def merit_of(information: Array, overlap: Array, poses: Array) -> Array:

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from medmi.registration import histogram_cpu, terms_torch
-from medmi.registration.kept_cpu import Kept
+from medmi.registration.kept_cpu import Kept, LookUp
 from medmi.registration.terms_torch import TensorEvaluation
 
 Array = np.ndarray
@@ -46,6 +46,7 @@ class Samples:
 
 Evaluated = tuple[Array, Array | None, Array | None]
 Evaluation = Callable[[Kept, Samples, bool], Evaluated]
+Glance = Callable[[LookUp, Samples], tuple[Array, Array]]
 Information = Callable[[Array, Samples], Array]
 
 
@@ -56,6 +57,8 @@ class Term:
     Attributes:
         evaluate: of the kept points, samples and whether derivatives are asked: its values ``(B,)`` and the derivatives by the moved
             values ``(C, B, N)`` and by the weights of the edges ``(B, N)``, or None.
+        glance: of points at poses and samples its values ``(B,)``, and the ``sums (2, B)`` of what would be kept, in less time than keeping
+            them takes; or None.
         on_tensors: of the moved values, their weights and samples on a device, without derivatives: its values ``(B,)``.
         unrelated: its value for images that share nothing.
         information: of its values ``(B,)``: what a point of the overlap tells, in nat or about so; above 0 where images share something.
@@ -68,6 +71,7 @@ class Term:
     on_tensors: TensorEvaluation
     unrelated: Callable[[Samples], float]
     information: Information
+    glance: Glance | None = None
     rim: bool = False
     stiffness: float = 0.0
 
@@ -86,6 +90,16 @@ def histogram_evaluation(normalised: bool) -> Evaluation:
         return histogram_cpu.inform_points(kept, windows, samples.bins, normalised, derivative)
 
     return evaluate
+
+
+def histogram_glance(normalised: bool) -> Glance:
+    """The same values as of :func:`histogram_evaluation`, of points that are not kept."""
+
+    def glance(look_up: LookUp, samples: Samples) -> tuple[Array, Array]:
+        windows = samples.positions, samples.low, samples.scale
+        return histogram_cpu.inform_poses(look_up, windows, samples.bins, normalised)
+
+    return glance
 
 
 def squared_difference(kept: Kept, samples: Samples, derivative: bool) -> Evaluated:
@@ -173,6 +187,7 @@ TERMS: dict[str, Term] = {
         terms_torch.mutual_information,
         lambda samples: 0.0,
         informed,
+        histogram_glance(normalised=False),
         rim=True,
         stiffness=2.0,
     ),
@@ -181,6 +196,7 @@ TERMS: dict[str, Term] = {
         terms_torch.normalized_mutual_information,
         lambda samples: float(len(samples.positions)),
         above_one,
+        histogram_glance(normalised=True),
         rim=True,
         stiffness=0.5,
     ),

@@ -11,8 +11,8 @@ import pytest
 
 from medmi.native import loops
 from medmi.registration import kernels_cpu
-from medmi.registration.histogram_cpu import TINY, inform_points, inform_tables
-from medmi.registration.kept_cpu import keep, pull_back
+from medmi.registration.histogram_cpu import TINY, inform_points, inform_poses, inform_tables
+from medmi.registration.kept_cpu import LookUp, keep, pull_back
 
 POSES, COUNT, BINS = 23, 700, 12
 MATRICES, NO_RIM = np.eye(4)[None].repeat(3, 0), np.full(1, -np.inf, np.float32)
@@ -54,13 +54,15 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def evaluated(threads: int) -> tuple[Any, ...]:
-    """All that is shared out: what is kept, its information, and the way back."""
+    """All that is shared out: what is kept, its information, and the way back; information alone."""
     pairs, matrices, points, positions = scene()
-    kept = keep(pairs, np.zeros((0, 0, 0)), NO_RIM, matrices, points, True, threads)
+    look_up = LookUp(pairs, np.zeros((0, 0, 0)), NO_RIM, matrices, points, threads)
+    kept = keep(look_up, True)
     windows = positions, np.zeros(1, np.float32), np.full(1, 11, np.float32)
     value, by_value, by_weight = inform_points(kept, windows, BINS, normalised=False, derivative=True)
     factors = np.ones((2, POSES), np.float32)
-    return kept.counts, kept.sums, value, pull_back(kept, by_value, by_weight, factors, matrices, points)
+    back = pull_back(kept, by_value, by_weight, factors, matrices, points)
+    return kept.counts, kept.sums, value, back, *inform_poses(look_up, windows, BINS, normalised=False)
 
 
 def assert_same(some: tuple[Any, ...], others: tuple[Any, ...]) -> None:

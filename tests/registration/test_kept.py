@@ -7,7 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from medmi.registration import kernels_cpu
-from medmi.registration.kept_cpu import keep, pull_back
+from medmi.registration.histogram_cpu import GROUP, TURN, inform_points, inform_poses
+from medmi.registration.kept_cpu import LookUp, keep, pull_back
 
 SHAPE, COUNT = (17, 21, 13), 5000
 NO_MASK, NO_RIM = np.zeros((0, 0, 0)), np.full(2, -np.inf, np.float32)
@@ -56,7 +57,7 @@ def mask_of(masked: bool) -> np.ndarray:
 def test_what_is_kept_is_what_all_points_find_where_weight_is_left(rim, masked, projective):
     volume, poses, points = volume_of(), matrices(projective), points_of()
     values, weights, slopes, sums = dense(volume, mask_of(masked), rim, poses, points)
-    kept = keep(volume, mask_of(masked), rim, poses, points, True)
+    kept = keep(LookUp(volume, mask_of(masked), rim, poses, points), True)
     np.testing.assert_allclose(kept.sums, sums, rtol=1e-5)
     for b, (count, edges) in enumerate(kept.counts.T):
         places = kept.places[b, :count]
@@ -75,7 +76,7 @@ def test_what_is_kept_is_what_all_points_find_where_weight_is_left(rim, masked, 
 @pytest.mark.parametrize(("rim", "masked"), [(NO_RIM, False), (RIM, False), (NO_RIM, True)])
 def test_where_no_gradients_are_asked_the_same_points_count(rim, masked):
     volume, poses, points = volume_of(), matrices(0.0), points_of()
-    kept, plain = (keep(volume, mask_of(masked), rim, poses, points, gradient) for gradient in (True, False))
+    kept, plain = (keep(LookUp(volume, mask_of(masked), rim, poses, points), gradient) for gradient in (True, False))
     assert plain.gradients.size == plain.edge_gradients.size == 0 and not plain.counts[1].any()
     np.testing.assert_array_equal(kept.sums, plain.sums)
     for b, (count, more) in enumerate(zip(kept.counts[0], plain.counts[0])):
@@ -85,10 +86,27 @@ def test_where_no_gradients_are_asked_the_same_points_count(rim, masked):
         np.testing.assert_array_equal(kept.values[:, b, :count], plain.values[:, b, :more][:, counts])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize(("rim", "masked"), [(NO_RIM, False), (RIM, False), (NO_RIM, True)])
+def test_points_that_go_straight_to_the_histograms_tell_what_kept_ones_do(rim, masked, normalised, threads):
+    poses = np.tile(matrices(0.01), (6, 1, 1))
+    assert len(poses) > threads * GROUP and TURN < COUNT
+    look_up = LookUp(volume_of(), mask_of(masked), rim, poses, points_of(), threads)
+    positions = np.random.default_rng(6).random((2, COUNT), np.float32) * 11
+    windows = positions, np.array([-2, -3], np.float32), np.array([2, 3], np.float32)
+    kept = keep(look_up, True)
+    expected, *_ = inform_points(kept, windows, 12, normalised, derivative=False)
+    values, sums = inform_poses(look_up, windows, 12, normalised)
+    np.testing.assert_array_equal(values, expected)
+    np.testing.assert_array_equal(sums, kept.sums)
+    assert len(np.unique(values)) == 5
+
+
 @pytest.mark.parametrize("projective", [0.0, 0.01])
 def test_the_way_back_is_that_of_all_points(projective):
     volume, poses, points = volume_of(), matrices(projective), points_of()
-    kept = keep(volume, NO_MASK, RIM, poses, points, True)
+    kept = keep(LookUp(volume, NO_MASK, RIM, poses, points), True)
     rng = np.random.default_rng(5)
     by_value, by_weight = (rng.normal(size=(*size, COUNT)).astype(np.float32) for size in ((2, 5), (5,)))
     factors = rng.random((2, 5), np.float32)
@@ -107,9 +125,9 @@ def test_the_way_back_is_that_of_all_points(projective):
 
 def test_each_pose_gives_the_same_bits_alone_and_in_a_batch():
     volume, poses, points = volume_of(), matrices(0.01), points_of()
-    together = keep(volume, NO_MASK, RIM, poses, points, True)
+    together = keep(LookUp(volume, NO_MASK, RIM, poses, points), True)
     for b in range(5):
-        alone, count = keep(volume, NO_MASK, RIM, poses[b : b + 1], points, True), together.counts[0, b]
+        alone, count = keep(LookUp(volume, NO_MASK, RIM, poses[b : b + 1], points), True), together.counts[0, b]
         np.testing.assert_array_equal(alone.counts[:, 0], together.counts[:, b])
         np.testing.assert_array_equal(alone.values[:, 0, :count], together.values[:, b, :count])
         np.testing.assert_array_equal(alone.sums[:, 0], together.sums[:, b])
