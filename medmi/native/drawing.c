@@ -1,6 +1,6 @@
 /* Points drawn from an image: see medmi/registration/drawing_cpu.py. */
 
-#include "loops.h"
+#include "sharing.h"
 
 /* The golden ratio's, and how many chances a strip has: one for its height, three for the place within the voxel. */
 #define WEYL 0x9E3779B9u
@@ -98,30 +98,32 @@ VECTOR void interpolate(const Argument *a) {
     }
 }
 
-VECTOR void steepen(const Argument *a) {
+VECTOR static void steepen_slice(const Argument *a, int64_t i, int64_t worker) {
+    (void)worker;
     const float *channel = a[0].data;
     float *steepness = a[1].data;
     const int64_t nx = a[0].shape[0], ny = a[0].shape[1], nz = a[0].shape[2];
-    for (int64_t i = 0; i < nx; i++)
-        for (int64_t j = 0; j < ny; j++) {
-            const int64_t at = (i * ny + j) * nz;
-            const float *restrict here = channel + at;
-            const float *restrict above = i > 0 ? here - ny * nz : here, *restrict below = i < nx - 1 ? here + ny * nz : here;
-            const float *restrict left = j > 0 ? here - nz : here, *restrict right = j < ny - 1 ? here + nz : here;
-            float *restrict out = steepness + at;
-            for (int64_t k = 0; k < nz; k++)
-                out[k] += fabsf(above[k] - here[k]) + fabsf(below[k] - here[k]) + fabsf(left[k] - here[k]) + fabsf(right[k] - here[k]);
-            for (int64_t k = 0; k < nz - 1; k++) out[k] += fabsf(here[k + 1] - here[k]);
-            for (int64_t k = 1; k < nz; k++) out[k] += fabsf(here[k] - here[k - 1]);
-        }
+    for (int64_t j = 0; j < ny; j++) {
+        const int64_t at = (i * ny + j) * nz;
+        const float *restrict here = channel + at;
+        const float *restrict above = i > 0 ? here - ny * nz : here, *restrict below = i < nx - 1 ? here + ny * nz : here;
+        const float *restrict left = j > 0 ? here - nz : here, *restrict right = j < ny - 1 ? here + nz : here;
+        float *restrict out = steepness + at;
+        for (int64_t k = 0; k < nz; k++)
+            out[k] += fabsf(above[k] - here[k]) + fabsf(below[k] - here[k]) + fabsf(left[k] - here[k]) + fabsf(right[k] - here[k]);
+        for (int64_t k = 0; k < nz - 1; k++) out[k] += fabsf(here[k + 1] - here[k]);
+        for (int64_t k = 1; k < nz; k++) out[k] += fabsf(here[k] - here[k - 1]);
+    }
 }
+
+void steepen(const Argument *a) { share_out(steepen_slice, a, a[0].shape[0], a[2].whole); }
 
 typedef struct {
     double first, last;
-} Stretch;
+} Seen;
 
 /* The part of a stretch where start + slope k is not negative; of one that has no such part, an empty one within it. */
-INLINE Stretch cut(double start, double slope, Stretch stretch) {
+INLINE Seen cut(double start, double slope, Seen stretch) {
     if (slope == 0.0) {
         if (start < 0.0) stretch.last = stretch.first - 1.0;
         return stretch;
@@ -140,7 +142,7 @@ void see(const Argument *a) {
     const int64_t nx = a[3].shape[0], ny = a[3].shape[1], nz = a[4].whole;
     for (int64_t i = 0; i < nx; i++)
         for (int64_t j = 0; j < ny; j++) {
-            Stretch seen = {0.0, (double)(nz - 1)};
+            Seen seen = {0.0, (double)(nz - 1)};
             double here[4];
             for (int r = 0; r < 4; r++) here[r] = matrix[4 * r] * (double)i + matrix[4 * r + 1] * (double)j + matrix[4 * r + 3];
             for (int axis = 0; axis < 3; axis++) {
@@ -155,25 +157,55 @@ void see(const Argument *a) {
         }
 }
 
-VECTOR static double capped_sum(const float *steepness, int64_t count, double cap) {
+VECTOR static void sum_capped(const Argument *a, int64_t number, int64_t worker) {
+    (void)worker;
+    const float *steepness = a[0].data;
+    const double cap = a[1].real;
+    const int64_t end = smaller((number + 1) * STRETCH, a[0].size);
     double total = 0.0;
-    for (int64_t n = 0; n < count; n++) total += steepness[n] < cap ? (double)steepness[n] : cap;
-    return total;
+    for (int64_t n = number * STRETCH; n < end; n++) total += steepness[n] < cap ? (double)steepness[n] : cap;
+    ((double *)a[5].data)[number] = total;
 }
 
-VECTOR void accumulate(const Argument *a) {
+/* Within each stretch from nothing on. */
+VECTOR static void sum_chances(const Argument *a, int64_t number, int64_t worker) {
+    (void)worker;
     const float *steepness = a[0].data;
-    const double cap = a[1].real, foreground = a[2].real;
     const uint8_t *mask = a[3].data;
-    double *cumulative = a[4].data;
-    const int64_t count = a[0].size, masked = a[3].size;
-    int64_t kept = masked ? 0 : count;
-    for (int64_t n = 0; n < masked; n++) kept += mask[n];
-    const double steep = capped_sum(steepness, count, cap);
-    const double by_steepness = steep > 0.0 ? foreground / steep : 0.0, evenly = (steep > 0.0 ? 1.0 - foreground : 1.0) / (double)kept;
-    double total = 0.0;
-    for (int64_t n = 0; n < count; n++) {
+    double *cumulative = a[4].data, *sums = a[5].data, total = 0.0;
+    const int64_t masked = a[3].size, end = smaller((number + 1) * STRETCH, a[0].size), stretches = stretches_of(a[0].size);
+    const double cap = a[1].real, by_steepness = sums[stretches], evenly = sums[stretches + 1];
+    for (int64_t n = number * STRETCH; n < end; n++) {
         total += (steepness[n] < cap ? (double)steepness[n] : cap) * by_steepness + (!masked || mask[n] ? evenly : 0.0);
         cumulative[n] = total;
     }
+    sums[number] = total;
+}
+
+VECTOR static void add_before(const Argument *a, int64_t number, int64_t worker) {
+    (void)worker;
+    double *cumulative = a[4].data;
+    const double before = ((const double *)a[5].data)[number];
+    const int64_t end = smaller((number + 1) * STRETCH, a[0].size);
+    for (int64_t n = number * STRETCH; n < end; n++) cumulative[n] += before;
+}
+
+/* `sums` has room for one of each stretch, and for what a step and a voxel are worth. */
+void accumulate(const Argument *a) {
+    const double foreground = a[2].real;
+    const uint8_t *mask = a[3].data;
+    double *sums = a[5].data, steep = 0.0, before = 0.0;
+    const int64_t count = a[0].size, masked = a[3].size, stretches = stretches_of(count), threads = a[6].whole;
+    int64_t kept = masked ? 0 : count;
+    for (int64_t n = 0; n < masked; n++) kept += mask[n];
+    share_out(sum_capped, a, stretches, threads);
+    for (int64_t k = 0; k < stretches; k++) steep += sums[k];
+    sums[stretches] = steep > 0.0 ? foreground / steep : 0.0;
+    sums[stretches + 1] = (steep > 0.0 ? 1.0 - foreground : 1.0) / (double)kept;
+    share_out(sum_chances, a, stretches, threads);
+    for (int64_t k = 0; k < stretches; k++) {
+        const double own = sums[k];
+        sums[k] = before, before += own;
+    }
+    share_out(add_before, a, stretches, threads);
 }

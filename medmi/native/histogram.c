@@ -3,18 +3,22 @@
 #include "histogram.h"
 #include "sharing.h"
 
-/* Heights of a curve at values; what is beyond its ends, or no number, is at one of them. */
-VECTOR void compand(const Argument *a) {
+VECTOR static void compand_stretch(const Argument *a, int64_t number, int64_t worker) {
+    (void)worker;
     const float *values = a[0].data, *curve = a[3].data;
     const float low = (float)a[1].real, steps = (float)(a[3].size - 1), scale = steps / ((float)a[2].real - low);
     const int32_t last = (int32_t)a[3].size - 2;
+    const int64_t end = smaller((number + 1) * STRETCH, a[0].size);
     float *heights = a[4].data;
-    for (int64_t n = 0; n < a[0].size; n++) {
+    for (int64_t n = number * STRETCH; n < end; n++) {
         const float step = between((values[n] - low) * scale, 0.0f, steps);
         const int32_t k = at_most((int32_t)step, last);
         heights[n] = curve[k] + (step - (float)k) * (curve[k + 1] - curve[k]);
     }
 }
+
+/* Heights of a curve at values; what is beyond its ends, or no number, is at one of them. */
+void compand(const Argument *a) { share_out(compand_stretch, a, stretches_of(a[0].size), a[5].whole); }
 
 VECTOR void histogram(const Argument *a) {
     const float *values = a[0].data, *weights = a[1].data, *positions = a[4].data, *low = a[5].data, *scale = a[6].data;

@@ -15,13 +15,13 @@ static const struct {
     const char *name, *types;
     void (*run)(const Argument *);
 } LOOPS[] = {
-    {"pair_up", "fn>d", pair_up},
+    {"pair_up", "fn>dn", pair_up},
     {"sample", "dddf>f>f", sample},
     {"settle_rim", "f>ff>d", settle_rim},
     {"project", "ffdf>d", project},
     {"keep", "ddfdf>f>f>u>u>q>d>f>fn", keep},
     {"pull_back", "fffuuqffdf>dn", pull_back},
-    {"compand", "fxxf>f", compand},
+    {"compand", "fxxf>fn", compand},
     {"histogram", "ffuqfff>d>d", histogram},
     {"inform_tables", "dn>d>d>d", inform_tables},
     {"inform_points", "ffuuqfffn>d>f>f>d>f>fn", inform_points},
@@ -31,9 +31,9 @@ static const struct {
     {"chance", "un>f", chance},
     {"scatter", "uunnnn>f", scatter},
     {"interpolate", "ff>f", interpolate},
-    {"steepen", "f>f", steepen},
+    {"steepen", "f>fn", steepen},
     {"see", "ddd>qn", see},
-    {"accumulate", "fxxb>d", accumulate},
+    {"accumulate", "fxxb>d>dn", accumulate},
     {"advance", "ddd>d", advance},
     {"determinants", "d>d", determinants},
     {"slopes", "ddd>d", slopes},

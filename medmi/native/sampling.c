@@ -3,14 +3,22 @@
 #include <string.h>
 
 #include "lattice.h"
+#include "sharing.h"
 
-/* Each voxel with the next one in memory, or with itself. */
-VECTOR void pair_up(const Argument *a) {
+VECTOR static void pair_up_stretch(const Argument *a, int64_t number, int64_t worker) {
+    (void)worker;
     const float *volume = a[0].data;
     Pair *pairs = a[2].data;
-    const int64_t last = a[0].size - 1, on = a[1].whole;
-    for (int64_t n = 0; n < last; n++) pairs[n].first = volume[n], pairs[n].second = volume[n + on];
-    pairs[last].first = pairs[last].second = volume[last];
+    const int64_t on = a[1].whole, end = smaller((number + 1) * STRETCH, a[0].size - 1);
+    for (int64_t n = number * STRETCH; n < end; n++) pairs[n].first = volume[n], pairs[n].second = volume[n + on];
+}
+
+/* Each voxel with the next one in memory, or with itself. */
+void pair_up(const Argument *a) {
+    const int64_t last = a[0].size - 1;
+    Pair *pairs = a[2].data;
+    share_out(pair_up_stretch, a, stretches_of(last), a[3].whole);
+    pairs[last].first = pairs[last].second = ((const float *)a[0].data)[last];
 }
 
 VECTOR void sample(const Argument *a) {

@@ -130,7 +130,7 @@ def chances(volume: Volume, foreground: float) -> Array:
     seen = seen[seen > 0]
     cap = float(np.percentile(seen, 80)) if len(seen) else np.inf
     cumulative = np.empty(len(steepness))
-    drawing_cpu.accumulate(steepness, cap, foreground, volume.mask.ravel(), cumulative)
+    drawing_cpu.accumulate(steepness, cap, foreground, volume.mask.ravel(), cumulative, volume.threads)
     return cumulative
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from medmi.native import loops
 
 Array = np.ndarray
+# Voxels that are summed in one go.
+STRETCH = 65536
 
 
 def pick(
@@ -58,9 +60,9 @@ def interpolate(volume: Array, index: Array) -> Array:
     return values
 
 
-def steepen(channel: Array, steepness: Array) -> None:
+def steepen(channel: Array, steepness: Array, threads: int = 1) -> None:
     """Add to ``steepness (X, Y, Z)`` the steps from each voxel of a channel to its neighbours along all axes."""
-    loops.steepen(channel, steepness)
+    loops.steepen(channel, steepness, threads)
 
 
 def see(matrix: Array, low: Array, high: Array, shape: tuple[int, int, int], spans: Array) -> None:
@@ -72,6 +74,12 @@ def see(matrix: Array, low: Array, high: Array, shape: tuple[int, int, int], spa
     loops.see(matrix, low, high, spans, shape[2])
 
 
-def accumulate(steepness: Array, cap: float, foreground: float, mask: Array, cumulative: Array) -> None:
-    """Running sum of the chances ``(X Y Z,)``: a share ``foreground`` by capped steepness, the rest evenly over the mask, if any."""
-    loops.accumulate(steepness, cap, foreground, mask, cumulative)
+def accumulate(
+    steepness: Array, cap: float, foreground: float, mask: Array, cumulative: Array, threads: int = 1
+) -> None:
+    """Running sum of the chances ``(X Y Z,)``: a share ``foreground`` by capped steepness, the rest evenly over the mask, if any.
+
+    It is summed stretch by stretch, so that the bits do not depend on the threads.
+    """
+    sums = np.empty(len(steepness) // STRETCH + 3)
+    loops.accumulate(steepness, cap, foreground, mask, cumulative, sums, threads)

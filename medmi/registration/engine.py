@@ -70,7 +70,8 @@ def solve(problem: Problem, request: Request) -> Solution:
     """Find the transform of ``request.family`` that maximises the term."""
     stages = schedule(problem, request.plan)
     spacings = [stage.spacing for stage in stages]
-    levels = list(zip(pyramid(problem.fixed, spacings), pyramid(problem.moving, spacings)))
+    fixed, moving = (pyramid(side, spacings, request.threads) for side in (problem.fixed, problem.moving))
+    levels = list(zip(fixed, moving))
     run = Run(problem, request, stages, levels, np.random.default_rng(request.seed))
     given = _given(request, levels[0], run.centre)
     run, poses = started(run, given)

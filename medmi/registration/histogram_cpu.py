@@ -19,12 +19,12 @@ TINY = 1e-12
 GROUP, TURN = 8, 4096
 
 
-def compand(values: Array, low: float, high: float, curve: Array, heights: Array) -> None:
+def compand(values: Array, low: float, high: float, curve: Array, heights: Array, threads: int = 1) -> None:
     """Heights of a curve at ``values``: it is given at equal steps from ``low`` to ``high`` and straight between them.
 
     All arrays are float32; values beyond either end are there, and what is no number is at the low one.
     """
-    loops.compand(values, low, high, curve, heights)
+    loops.compand(values, low, high, curve, heights, threads)
 
 
 def histogram(

@@ -18,13 +18,13 @@ from medmi.native import loops
 Array = np.ndarray
 
 
-def paired(volume: Array) -> Array:
+def paired(volume: Array, threads: int = 1) -> Array:
     """Each voxel of ``(..., X, Y, Z)`` with the next along the last axis: two float32 in the place of one float64, ``(..., X, Y, Z)``.
 
     One look-up brings both. The last of a line, which no cell begins at, and a slice's only one go with any.
     """
     pairs = np.empty(volume.shape)
-    loops.pair_up(np.ascontiguousarray(volume, np.float32), volume.shape[-1] > 1, pairs)
+    loops.pair_up(np.ascontiguousarray(volume, np.float32), volume.shape[-1] > 1, pairs, threads)
     return pairs
 
 

@@ -31,6 +31,7 @@ class Volume:
         mask: ``(X, Y, Z)`` uint8, or empty where all voxels count.
         to_world: ``(4, 4)`` index to world.
         low, high: ``(C,)`` robust range of the values that count.
+        threads: how many share what is made of it; the results do not depend on it.
     """
 
     voxels: Array
@@ -38,11 +39,12 @@ class Volume:
     to_world: Array
     low: Array
     high: Array
+    threads: int = 1
 
     @cached_property
     def pairs(self) -> Array:
         """The voxels as points are looked up in them."""
-        return kernels_cpu.paired(self.voxels)
+        return kernels_cpu.paired(self.voxels, self.threads)
 
     @cached_property
     def mask_pairs(self) -> Array:
@@ -66,7 +68,8 @@ class Volume:
         """The voxels along the curve of :mod:`~medmi.registration.companding`, from 0 to 1, ``(C, X, Y, Z)`` float32."""
         seen, out = subsample(counted(self.voxels, self.mask), CURVE_VOXELS), np.empty_like(self.voxels)
         for row, some, low, high, placed in zip(self.voxels, seen, self.low, self.high, out):
-            histogram_cpu.compand(row, low, high, companding((some - low) / (high - low)).astype(np.float32), placed)
+            curve = companding((some - low) / (high - low)).astype(np.float32)
+            histogram_cpu.compand(row, low, high, curve, placed, self.threads)
         return out
 
     @cached_property
@@ -75,7 +78,7 @@ class Volume:
         out = np.empty(self.voxels.shape[1:], np.float32)
         out.fill(0)  # of NumPy's zeroed arrays every page costs a fault; its large empty ones come in huge pages
         for channel in self.companded:
-            drawing_cpu.steepen(channel, out)
+            drawing_cpu.steepen(channel, out, self.threads)
         return out * self.mask if self.mask.size else out
 
 
@@ -95,14 +98,14 @@ def lower(matrix: Array, spatial_dims: int) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(matrix[np.ix_(keep, keep)]))
 
 
-def pyramid(side: Side, spacings: list[float]) -> list[Volume]:
+def pyramid(side: Side, spacings: list[float], threads: int = 1) -> list[Volume]:
     """The side at each spacing (mm, from coarse to fine); each level is averaged from the finer one."""
     side = _canonical(side)
     image, grid, mask = side.image, side.grid, side.mask
     volumes = []
     for spacing in reversed(spacings):
         image, grid, mask = _shrunk(image, grid, mask, spacing)
-        volumes.append(_volume(image, grid, mask))
+        volumes.append(_volume(image, grid, mask, threads))
     return volumes[::-1]
 
 
@@ -143,7 +146,7 @@ def _shrunk(
     return total / share.clamp_min(1e-6), small, kept if bool(kept.any()) else share[0] > 0
 
 
-def _volume(image: torch.Tensor, grid: Grid, mask: torch.Tensor | None) -> Volume:
+def _volume(image: torch.Tensor, grid: Grid, mask: torch.Tensor | None, threads: int) -> Volume:
     flat = grid.spatial_dims == 2
     voxels = np.ascontiguousarray((image.unsqueeze(-1) if flat else image).numpy())
     inside = (
@@ -152,7 +155,7 @@ def _volume(image: torch.Tensor, grid: Grid, mask: torch.Tensor | None) -> Volum
         else np.ascontiguousarray((mask.unsqueeze(-1) if flat else mask).numpy().astype(np.uint8))
     )
     low, high = robust_range(voxels, inside)
-    return Volume(voxels, inside, lift(grid.affine), low, high)
+    return Volume(voxels, inside, lift(grid.affine), low, high, threads)
 
 
 def counted(voxels: Array, mask: Array) -> Array:
