@@ -14,7 +14,7 @@ import torch
 from monai.utils import LossReduction
 
 from medmi.losses.base import DenseLoss
-from medmi.losses.local_sums import fixed_order_sum, window_sum
+from medmi.losses.local_sums import everywhere, fixed_order_sum, window_sum
 from medmi.validation import InputError
 
 Offset = tuple[int, ...]
@@ -71,7 +71,7 @@ def self_similarity_context(image: torch.Tensor, inside: torch.Tensor, radius: i
     distance = distance - distance.amin(0)
     spread = distance.mean(0)
     usual = fixed_order_sum((spread * inside).double()) / fixed_order_sum(inside.double())
-    usual = usual.to(spread)[(...,) + (None,) * (image.ndim - 2)]
+    usual = everywhere(usual.to(spread), spread.shape)
     spread = torch.minimum(torch.maximum(spread, usual / 1000), usual * 1000).clamp_min(TINY)
     return torch.exp(-distance / spread)
 

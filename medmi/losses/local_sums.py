@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from monai.networks.layers import separable_filtering
@@ -31,18 +32,34 @@ def fixed_order_sum(values: torch.Tensor) -> torch.Tensor:
     return values.squeeze(-1)
 
 
+class _Everywhere(torch.autograd.Function):
+    """Autograd's own derivative of what is repeated is a sum whose order goes by the number of threads."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        return values.reshape(*values.shape, *[1] * (len(shape) - 2)).expand(shape)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return fixed_order_sum(gradient.double()).to(gradient), None
+
+
+def everywhere(values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """``values (B, C)`` at every voxel of ``shape (B, C, *spatial)``."""
+    return cast(torch.Tensor, _Everywhere.apply(values, shape))
+
+
 def standardised(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """The image with mean 0 and variance 1 inside, 0 outside; all 0 where it is constant. float64, so that no sum
     loses digits.
     """
-    whole = (...,) + (None,) * (image.ndim - 2)
     image, inside = image.double() * inside, inside.double()
     count = fixed_order_sum(inside)
-    centred = (image - (fixed_order_sum(image) / count)[whole]) * inside
+    centred = (image - everywhere(fixed_order_sum(image) / count, image.shape)) * inside
     variance = fixed_order_sum(centred * centred) / count
     varies = variance > FLAT * fixed_order_sum(image * image) / count
     scale = torch.where(varies, torch.where(varies, variance, 1.0).rsqrt(), 0.0)
-    return centred * scale[whole]
+    return centred * everywhere(scale, image.shape)
 
 
 def window_sum(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from medmi.registration.ascent import LEAST_OVERLAP
 from medmi.registration.levels import Array, Volume
 from medmi.registration.objective import Scores
 from medmi.registration.workers import CPU
+from medmi.simulation.threads import one_thread
 
 # Losses of the whole grid by the name of their similarity; ``lmi`` compares intensities of one mapping, the others any two modalities.
 DENSE_TERMS: dict[str, Callable[[], nn.Module]] = {
@@ -64,7 +65,8 @@ class DenseObjective:
     def _evaluate(self, pose: Array, gradient: bool) -> tuple[float, float, Array]:
         matrix = torch.from_numpy(pose).to(self.device).requires_grad_(gradient)
         with torch.set_grad_enabled(gradient):
-            unit = self._unit_coordinates(matrix)
+            placed = self._unit_coordinates(matrix)
+            unit = placed.detach().requires_grad_(gradient)
             moved = functional.grid_sample(self.moving, unit, padding_mode="border", align_corners=True)
         with torch.no_grad():
             within = (unit.abs() <= 1).all(-1).unsqueeze(1)
@@ -75,7 +77,7 @@ class DenseObjective:
             return -np.inf, overlap, np.zeros((4, 4))
         with torch.set_grad_enabled(gradient):
             value = self._value(moved, mask)
-        slope = torch.autograd.grad(value, matrix)[0].cpu().numpy() if gradient else np.zeros((4, 4))
+        slope = _pulled_back(value, unit, placed, matrix) if gradient else np.zeros((4, 4))
         return -value.item(), overlap, -slope
 
     def _value(self, moved: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -95,6 +97,15 @@ class DenseObjective:
         at = at / (index @ matrix[3, :3] + matrix[3, 3]).unsqueeze(-1)
         size = torch.tensor(self.moving.shape[2:], dtype=torch.float64, device=self.device)
         return (2 * at[..., :dims] / (size - 1).clamp_min(1) - 1).flip(-1).float().unsqueeze(0)
+
+
+def _pulled_back(value: torch.Tensor, unit: torch.Tensor, placed: torch.Tensor, matrix: torch.Tensor) -> Array:
+    """The derivative of a value of points at ``unit`` by the ``matrix (4, 4)`` that placed them there."""
+    (by_unit,) = torch.autograd.grad(value, unit)
+    # The sums over all points are products of matrices, whose order goes by the number of threads.
+    with one_thread():
+        (by_matrix,) = torch.autograd.grad(placed, matrix, by_unit)
+    return by_matrix.cpu().numpy()
 
 
 def make_dense_objective(

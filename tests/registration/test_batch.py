@@ -8,6 +8,7 @@ from monai.data import MetaTensor
 
 from medmi import InputError, register, register_batch
 from medmi.io import write_image
+from medmi.registration.dense import DENSE_TERMS
 from tests.oracles.scene import pair, truth
 
 OPTIONS = {"preset": "fast", "seed": 3}
@@ -39,8 +40,9 @@ def test_a_batch_gives_the_bits_of_each_pair_alone_in_their_order(pairs, one_by_
     assert all(same(a, b) for a, b in zip(found, one_by_one))
 
 
-def test_a_loss_of_the_whole_grid_too(pairs):
-    options = {"similarity": "lncc", "preset": "fast", "initial": "identity"}
+@pytest.mark.parametrize("similarity", DENSE_TERMS)
+def test_losses_of_the_whole_grid_too(pairs, similarity):
+    options = {"similarity": similarity, "preset": "fast", "initial": "identity"}
     found = register_batch(pairs[:2], threads=2, **options)
     assert all(same(a, register(*images, **options)) for a, images in zip(found, pairs[:2]))
 
