@@ -36,9 +36,10 @@ POOL = SETS
 # Pairs of evaluations that measure the curvature, beside one for each parameter.
 CURVATURE_PAIRS = 3
 # The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share
-# no more steps are taken, unless a look saw more than the second; what ends under that had come to rest. Looked at every so many steps,
-# from three times as many on.
-STILL, REST, LOOK = 0.03, 0.1, 4
+# no more steps are taken, unless a look saw more than the third, nor after so many looks running under the second: that is the noise of a
+# mean at rest, and more steps hardly lower it. What ends under the third had come to rest. Looked at every so many steps, from three times
+# as many on.
+STILL, QUIET, REST, LOOK, QUIET_LOOKS = 0.03, 0.075, 0.1, 4, 3
 # Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over an ellipsoid that many
 # times as wide tells where the top is. A quadratic of more than so many parameters takes several times as long as all steps do: there all
 # are taken, and the looks must have seen such a drift on average.
@@ -115,8 +116,8 @@ def refine(
 
 
 def _still(drifts: list[float]) -> bool:
-    """Whether the last look saw no drift, and none saw no rest; the list begins with no look."""
-    return drifts[-1] < STILL and max(drifts[1:]) < REST
+    """Whether the last look saw no drift, and none saw no rest, or the last few saw but noise; the list begins with no look."""
+    return max(drifts[-QUIET_LOOKS:]) < QUIET or (drifts[-1] < STILL and max(drifts[1:]) < REST)
 
 
 def _restless(drifts: list[float]) -> bool:

@@ -179,6 +179,29 @@ def test_a_look_without_drift_ends_no_steps_where_another_saw_no_rest(monkeypatc
     assert TRIAL < len(taken) <= TRIAL + ROUNDS
 
 
+NOISE, MORE = 0.9 * averaging.QUIET, 1.1 * averaging.QUIET
+
+
+@pytest.mark.parametrize(
+    ("drifts", "looks"),
+    [
+        ([NOISE] * 3, 3),
+        ([2 * averaging.REST, *[NOISE] * 3], 4),
+        ([NOISE, NOISE, MORE, *[NOISE] * 3], 6),
+        ([NOISE, NOISE, MORE] * 3, None),
+    ],
+)
+def test_looks_running_that_see_but_noise_end_the_steps(drifts, looks, monkeypatch):
+    seen = itertools.chain(drifts, itertools.repeat(MORE))
+    monkeypatch.setattr(averaging, "_drift", lambda visited: next(seen))
+    taken: list[Scores] = []
+    end = refine(
+        always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append
+    )
+    assert len(taken) == (64 if looks is None else (2 + looks) * LOOK)
+    assert end.rested
+
+
 @pytest.mark.parametrize(("drift", "by_a_surface"), [(1.01, True), (0.99, False)])
 def test_many_parameters_go_astray_by_the_drift_of_all_looks_on_average(drift, by_a_surface, monkeypatch):
     looks = itertools.cycle([0.5 * drift * averaging.ASTRAY, 1.5 * drift * averaging.ASTRAY])
