@@ -35,10 +35,10 @@ TINY = 1e-30
 POOL = SETS
 # Pairs of evaluations that measure the curvature, beside one for each parameter.
 CURVATURE_PAIRS = 3
-# The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share
-# no more steps are taken, unless a look saw more than the third, nor after so many looks running under the second: that is the noise of a
-# mean at rest, and more steps hardly lower it. What ends under the third had come to rest. Looked at every so many steps, from three times
-# as many on.
+# The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share no
+# more steps are taken, nor after so many looks running under the second: that is the noise of a mean at rest, and more steps hardly lower
+# it. But they are where a look saw more than the third, unless it is noise of many parameters. What ends under the third had come to rest.
+# Looked at every so many steps, from three times as many on.
 STILL, QUIET, REST, LOOK, QUIET_LOOKS = 0.03, 0.075, 0.1, 4, 3
 # Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over an ellipsoid that many
 # times as wide tells where the top is. A quadratic of more than so many parameters takes several times as long as all steps do: there all
@@ -90,7 +90,7 @@ def refine(
     origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
     offsets, visited, done, drifts = within(steps, size, radius, rng), np.empty((steps, size)), 0, [np.inf]
     at, poses = np.zeros(size), np.empty((2, 4, 4))
-    while done < steps and not _still(drifts) and not (few and _restless(drifts)):
+    while done < steps and not _still(drifts, few) and not (few and _restless(drifts)):
         loops.place_pair(origin, at, offsets[done], basis, poses)
         scores = pool[done % len(pool)](poses)
         loops.climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
@@ -115,9 +115,10 @@ def refine(
     return Averaged(end, inverse, rested, pool[0](end[None]))
 
 
-def _still(drifts: list[float]) -> bool:
-    """Whether the last look saw no drift, and none saw no rest, or the last few saw but noise; the list begins with no look."""
-    return max(drifts[-QUIET_LOOKS:]) < QUIET or (drifts[-1] < STILL and max(drifts[1:]) < REST)
+def _still(drifts: list[float], few: bool) -> bool:
+    """Whether the last look saw no drift, or the last few saw but noise, and none saw no rest; the list begins with no look."""
+    still, quiet = drifts[-1] < STILL, max(drifts[-QUIET_LOOKS:]) < QUIET
+    return (still or quiet) and ((quiet and not few) or max(drifts[1:]) < REST)
 
 
 def _restless(drifts: list[float]) -> bool:

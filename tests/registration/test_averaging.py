@@ -183,17 +183,20 @@ NOISE, MORE = 0.9 * averaging.QUIET, 1.1 * averaging.QUIET
 
 
 @pytest.mark.parametrize(
-    ("drifts", "looks"),
+    ("few", "drifts", "looks"),
     [
-        ([NOISE] * 3, 3),
-        ([2 * averaging.REST, *[NOISE] * 3], 4),
-        ([NOISE, NOISE, MORE, *[NOISE] * 3], 6),
-        ([NOISE, NOISE, MORE] * 3, None),
+        (True, [NOISE] * 3, 3),
+        (True, [NOISE, NOISE, MORE, *[NOISE] * 3], 6),
+        (True, [1.1 * averaging.REST, *[NOISE] * 9], None),
+        (False, [2 * averaging.REST, *[NOISE] * 3], 4),
+        (False, [NOISE, NOISE, MORE] * 3, None),
     ],
 )
-def test_looks_running_that_see_but_noise_end_the_steps(drifts, looks, monkeypatch):
+def test_looks_running_that_see_but_noise_end_the_steps(few, drifts, looks, monkeypatch):
+    """Those of few parameters only where none saw no rest: else it is up to all of them whether a surface follows."""
     seen = itertools.chain(drifts, itertools.repeat(MORE))
     monkeypatch.setattr(averaging, "_drift", lambda visited: next(seen))
+    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 3 if few else 2)
     taken: list[Scores] = []
     end = refine(
         always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append
