@@ -44,7 +44,7 @@ STILL, QUIET, REST, LOOK, QUIET_LOOKS = 0.03, 0.075, 0.1, 4, 3
 # times as wide tells where the top is. A quadratic of more than so many parameters takes several times as long as all steps do: there all
 # are taken, and the looks must have seen such a drift on average.
 TRIAL, WIDER = 20, 2.0
-FEW_PARAMETERS, ASTRAY = 7, 0.43
+FEW_PARAMETERS, ASTRAY = 7, 0.4
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from medmi.registration import drawing_cpu
-from medmi.registration.levels import Array, Volume
+from medmi.registration.levels import Array, Volume, percentiles
 from medmi.registration.workers import shared_out
 
 CAP_VOXELS = 10_000
@@ -128,7 +128,7 @@ def chances(volume: Volume, foreground: float) -> Array:
     steepness = volume.steepness.ravel()
     seen = steepness[:: max(1, len(steepness) // CAP_VOXELS)]
     seen = seen[seen > 0]
-    cap = float(np.percentile(seen, 80)) if len(seen) else np.inf
+    cap = float(percentiles(seen[None], [80])[0, 0]) if len(seen) else np.inf
     cumulative = np.empty(len(steepness))
     drawing_cpu.accumulate(steepness, cap, foreground, volume.mask.ravel(), cumulative, volume.threads)
     return cumulative

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -169,10 +170,19 @@ def subsample(rows: Array, most: int) -> Array:
     return rows[:, :: max(1, rows.shape[1] // most)]
 
 
+def percentiles(rows: Array, percents: Sequence[float]) -> Array:
+    """NumPy's percentiles ``(P, C)`` of finite ``rows (C, N)``, float64: whole vectors sort in a fifth of the time of its selection."""
+    ordered, places = np.sort(rows, axis=1), np.array(percents) / 100 * (rows.shape[1] - 1)
+    below = places.astype(int)
+    low, high = ordered[:, below], ordered[:, np.minimum(below + 1, rows.shape[1] - 1)]
+    return (low + (places - below) * (high - low)).T
+
+
 def robust_range(voxels: Array, mask: Array) -> tuple[Array, Array]:
     """Percentiles ``(C,)`` of a regular subsample inside the mask; the full range where they coincide."""
     rows = counted(voxels, mask)
-    low, high = np.percentile(subsample(rows, RANGE_VOXELS), RANGE_PERCENTILES, axis=1)
+    low, high = percentiles(subsample(rows, RANGE_VOXELS), RANGE_PERCENTILES)
     empty = low >= high
-    low, high = np.where(empty, rows.min(1), low), np.where(empty, rows.max(1), high)
+    if empty.any():
+        low, high = np.where(empty, rows.min(1), low), np.where(empty, rows.max(1), high)
     return low.astype(np.float32), np.where(high > low, high, low + 1).astype(np.float32)

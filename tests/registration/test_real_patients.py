@@ -121,10 +121,10 @@ def test_rounds_of_a_surface_near_each_other_look_at_the_same_points(data, leewa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("patient", ["STS_015", "STS_024", "STS_031"])
+@pytest.mark.parametrize("patient", ["STS_015", "STS_024", "STS_041"])
 def test_seeds_agree_where_steps_of_an_affine_go_astray(data, patient):
     """A millimetre or two apart by steps alone."""
-    assert seeds_apart(data, patient, "MR_T1", 3, "affine") < 0.1
+    assert seeds_apart(data, patient, "MR_T1", 5, "affine") < 0.1
 
 
 @pytest.mark.parametrize("kind", ["MR_T1", "PET"])
