@@ -15,6 +15,7 @@ SOURCES = (
     "resampling",
     "sampling",
     "sharing",
+    "straining",
 )
 # Products and sums may be fused and sums taken in another order, so that whole vectors of points are worked on at once; NaN and infinity
 # keep their meaning.

@@ -13,7 +13,7 @@ on just as well, so neither losing nor gaining points there may draw the pose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -47,12 +47,12 @@ class Scores:
     @property
     def best(self) -> int:
         """Which pose has the highest merit."""
-        return int(self.ranked[0])
+        return int(np.fmax(self.merit, -np.inf).argmax())
 
     @property
     def ranked(self) -> Array:
         """The poses from the highest merit down ``(B,)``; one that has none comes last."""
-        return np.argsort(-np.where(np.isnan(self.merit), -np.inf, self.merit), kind="stable")
+        return np.argsort(-np.fmax(self.merit, -np.inf), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -99,17 +99,19 @@ class Objective:
         scores = self._scores(poses, similarity, kept.sums)
         if by_value is None or by_weight is None:
             return scores
-        count = self.points.shape[1]
-        factors = np.stack([1 - kept.sums[1] / count, self._excess(similarity) / count]).astype(np.float32)
+        count, factors = self.points.shape[1], np.empty((2, len(poses)), np.float32)
+        factors[0], factors[1] = 1 - kept.sums[1] / count, self._excess(similarity) / count
         slopes = pull_back(kept, by_value, by_weight, factors, look_up.matrices, self.points)
-        return replace(scores, gradient=self.to_index.T @ slopes)
+        np.matmul(self.to_index.T, slopes, out=scores.gradient)
+        return scores
 
     def _excess(self, similarity: Array) -> Array:
         return similarity - self.term.unrelated(self.samples)
 
     def _scores(self, poses: Array, similarity: Array, sums: Array) -> Scores:
         """Of poses, without gradients; ``sums (2, B)`` as of :class:`~medmi.registration.kept_cpu.Kept`."""
-        left, missing = sums / self.points.shape[1] * np.array([[self.share], [1.0]])
+        left, missing = sums / self.points.shape[1]
+        left *= self.share
         merit = merit_of(self.term.information(similarity, self.samples), left, poses)
         return Scores(similarity, left, merit, self._excess(similarity) * (1 - missing), np.zeros((len(poses), 4, 4)))
 

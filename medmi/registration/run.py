@@ -97,7 +97,8 @@ class Run:
         """Adds a row to the history at each call."""
 
         def record(scores: Scores) -> None:
-            similarity, overlap = float(scores.similarity[scores.best]), float(scores.overlap[scores.best])
+            best = scores.best
+            similarity, overlap = float(scores.similarity[best]), float(scores.overlap[best])
             self.history.append({"level": level, "similarity": similarity, "overlap": overlap})
 
         return record

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from medmi.native import loops
 from medmi.registration.ascent import Climbable
 from medmi.registration.objective import Scores
 
@@ -56,17 +57,14 @@ class Stiff:
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate affine poses ``(B, 4, 4)``."""
         scores = self.objective(poses, gradient)
-        # One that leads nowhere has no strain; what it scores says so.
-        poses = np.where(np.isfinite(poses).all((1, 2), keepdims=True), poses, np.eye(4))
-        strains = strains_of(poses, self.spatial_dims)
+        strains, carried = strains_of(poses, self.spatial_dims)
         shares = (strains**2).sum((1, 2)) / WIDTH**2
         value = scores.value - self.stiffness * WIDTH**2 / 2 * np.log1p(shares)
         if not gradient:
             return replace(scores, value=value)
-        slopes = np.zeros_like(poses)
-        slopes[:, : self.spatial_dims, : self.spatial_dims] = self.stiffness * strains / (1 + shares)[:, None, None]
-        # By the pose itself: the tangent space multiplies by its transpose again.
-        return replace(scores, value=value, gradient=scores.gradient - np.linalg.inv(poses).transpose(0, 2, 1) @ slopes)
+        slopes = scores.gradient.copy()
+        slopes[:, : self.spatial_dims, : self.spatial_dims] -= carried * (self.stiffness / (1 + shares))[:, None, None]
+        return replace(scores, value=value, gradient=slopes)
 
 
 def stiffened(objective: Sampling, stiffness: float, spatial_dims: int) -> Sampling:
@@ -74,8 +72,12 @@ def stiffened(objective: Sampling, stiffness: float, spatial_dims: int) -> Sampl
     return Stiff(objective, stiffness, spatial_dims) if stiffness else objective
 
 
-def strains_of(poses: Array, spatial_dims: int) -> Array:
-    """Logarithmic strains ``(B, d, d)``, symmetric, of the linear parts of poses ``(B, 4, 4)``; 0 of rigid ones."""
-    linear = poses[:, :spatial_dims, :spatial_dims]
-    squares, axes = np.linalg.eigh(linear.transpose(0, 2, 1) @ linear)
-    return (axes * (np.log(squares) / 2)[:, None]) @ axes.transpose(0, 2, 1)
+def strains_of(poses: Array, spatial_dims: int) -> tuple[Array, Array]:
+    """Logarithmic strains E ``(B, d, d)``, symmetric, of the linear parts A of poses ``(B, 4, 4)``; 0 of rigid ones.
+
+    Then ``A (A' A)^-1 E``, which as a derivative by A is that by the tangent space's generators within A. A pose that leads nowhere has
+    no strain; what it scores says so.
+    """
+    strains, carried = np.empty((2, len(poses), spatial_dims, spatial_dims))
+    loops.strain(np.ascontiguousarray(poses), strains, carried)
+    return strains, carried

@@ -51,7 +51,9 @@ def norm_of(pose: np.ndarray, d: int) -> float:
 def test_the_strain_is_the_logarithm_of_the_stretch(d, size):
     pose = pose_of("affine", d, size)
     expected = logm(polar(pose[:d, :d])[1])
-    np.testing.assert_allclose(strains_of(pose[None], d)[0], expected, atol=1e-12)
+    strains, carried = strains_of(pose[None], d)
+    np.testing.assert_allclose(strains[0], expected, atol=1e-12)
+    np.testing.assert_allclose(carried[0], np.linalg.inv(pose[:d, :d]).T @ expected, atol=1e-12)
     assert np.linalg.norm(expected) > 0.01
 
 
@@ -113,7 +115,7 @@ def stretch_along_columns(stiffness: float) -> np.ndarray:
     term = dataclasses.replace(TERMS["mi"], stiffness=stiffness)
     asked = Request("affine", term, "identity", PRESETS["fast"].plan, 0)
     matrix = solve(pose_problem(fixed, -moving), asked).transform.matrix.numpy()
-    return 100 * strains_of(matrix[None], 3)[0]
+    return 100 * strains_of(matrix[None], 3)[0][0]
 
 
 def test_what_noise_stretches_keeps_its_shape_at_a_price():
