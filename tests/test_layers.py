@@ -10,8 +10,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1] / "medmi"
 LAYERS = [
-    "native", "loaded", "validation", "frames", "image", "grid", "spatial", "io", "simulation", "networks", "information", "losses",
-    "metrics", "registration", "transforms", "engines", "apps",
+    "native", "loaded", "threads", "validation", "frames", "image", "grid", "spatial", "io", "simulation", "networks", "information",
+    "losses", "metrics", "registration", "transforms", "engines", "apps",
 ]  # fmt: skip
 HEAVY = {"matplotlib", "ignite", "sklearn", "nitransforms", "dask", "distributed"}
 # The package's own front door and `python -m medmi`: they may import all, nothing may import them.

@@ -17,7 +17,7 @@ from medmi.apps.planes import PLANES, Plane, View, sample, view_of, window
 from medmi.grid import Grid
 from medmi.image import AnyImage
 from medmi.io.files import replacing
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError
 
 BACKGROUND, INK, FAINT = "#0b0e13", "#e8edf2", "#7d8894"

@@ -15,7 +15,7 @@ from medmi.information.critic_training import CriticTrainer, CriticTraining
 from medmi.information.pairs import derangements
 from medmi.information.readout import Estimate, held_out_scores, read
 from medmi.networks.critics import ImagePairCritic, ImageValuesCritic, StatisticsNetwork
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError, choose
 
 __all__ = ["CriticTraining", "Estimate", "MutualInformationNeuralEstimator"]

@@ -17,8 +17,8 @@ from medmi.registration.neural import NeuralTerm
 from medmi.registration.presets import as_preset
 from medmi.registration.register import register, reporting
 from medmi.registration.result import RegistrationResult
-from medmi.simulation.threads import one_thread
 from medmi.spatial import SpatialTransform
+from medmi.threads import one_thread
 from medmi.validation import InputError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from medmi.registration.ascent import LEAST_OVERLAP
 from medmi.registration.levels import Array, Volume
 from medmi.registration.objective import Scores
 from medmi.registration.workers import CPU
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 
 # Losses of the whole grid by the name of their similarity; ``lmi`` compares intensities of one mapping, the others any two modalities.
 DENSE_TERMS: dict[str, Callable[[], nn.Module]] = {

@@ -28,7 +28,7 @@ from medmi.registration.levels import Array, Volume
 from medmi.registration.neural_objective import LEAST_PAIRS, CriticObjective, make_pool
 from medmi.registration.objective import Scores
 from medmi.registration.workers import CPU
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError, choose
 
 # Which levels each part of the first half of the way takes into its loss; the second half goes on with the last entry.

@@ -19,7 +19,7 @@ from medmi.registration.critic_inputs import critic_volume
 from medmi.registration.drawing import draw
 from medmi.registration.levels import Array, Volume
 from medmi.registration.objective import Scores
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 
 LEAST_PAIRS = 16
 EVALUATION_POINTS, EVALUATION_MARGINALS = 8000, 2

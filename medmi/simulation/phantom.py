@@ -33,7 +33,7 @@ from medmi.simulation.anatomy import (
 from medmi.simulation.contrasts import CONTRASTS
 from medmi.simulation.painting import blocks, enclosing_box, multiply_gain, paint
 from medmi.simulation.shapes import Ellipsoid, Points, Triple, Waves, turn_matrix
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError, choose
 
 LESIONS = 6

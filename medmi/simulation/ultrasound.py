@@ -22,8 +22,8 @@ from monai.data import MetaTensor
 from medmi.grid import Grid
 from medmi.simulation.noise import FWHM_PER_SIGMA, unit_noise
 from medmi.simulation.probe import Fan, Probe
-from medmi.simulation.threads import one_thread
 from medmi.simulation.tissue import TISSUE_MODELS, TissueModel, curve, relative_range
+from medmi.threads import one_thread
 from medmi.validation import InputError, choose
 
 BOUNDARY_MM = 3.0

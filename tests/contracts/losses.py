@@ -12,8 +12,8 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from medmi.threads import one_thread
 from medmi.validation import InputError
-from tests.oracles.threads import one_thread
 
 SHAPE = (1, 1, 19, 23)
 

@@ -14,8 +14,8 @@ from medmi.engines.adversarial import Prediction, TrainingDiverged, moved_once, 
 from medmi.engines.options import AdversarialOptions, generator_optimizer, optimizer_for, warm_cosine
 from medmi.engines.stopping import error_mm
 from medmi.losses import MutualInformationLoss
-from medmi.simulation.threads import one_thread
 from medmi.spatial.replicate import resample_replicated
+from medmi.threads import one_thread
 from medmi.validation import InputError
 from tests.contracts.adversarial import GRID, batches, players, trainer, weights
 

@@ -12,7 +12,7 @@ from monai.engines.utils import IterationEvents
 from medmi.engines.adversarial import TrainingDiverged
 from medmi.engines.checkpoints import Checkpoints, load_checkpoint, save_checkpoint
 from medmi.engines.options import AdversarialOptions
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError
 from tests.contracts.adversarial import trainer, weights
 

@@ -9,7 +9,7 @@ import pytest
 from medmi.engines.checkpoints import Checkpoints, load_checkpoint
 from medmi.engines.curve import COLUMNS, Curve
 from medmi.engines.stopping import EarlyStop
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError
 from tests.contracts.adversarial import batches, trainer
 

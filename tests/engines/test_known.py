@@ -12,7 +12,7 @@ from medmi.engines.batches import PairBatches
 from medmi.engines.options import AdversarialOptions
 from medmi.engines.rolling import RollingPairs
 from medmi.simulation.makers import PartlyKnownPairs, StoredPairs
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from tests.contracts.adversarial import GRID, PAIRS, blobs, partly_known, trainer, weights
 
 LOSS = supervised_loss(GRID)

@@ -16,7 +16,7 @@ from medmi.engines.adversarial import supervised_loss
 from medmi.engines.batches import PairBatches
 from medmi.engines.options import AdversarialOptions
 from medmi.engines.ranks import average_gradients, averaged, rank_and_size
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from tests.contracts.adversarial import GRID, PAIRS, aligned, partly_known, trainer, weights
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from medmi.engines.batches import PairBatches
 from medmi.engines.rolling import RollingPairs
 from medmi.engines.stopping import pose_errors_mm
 from medmi.simulation.pairs import TrainingPairs
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from tests.contracts.bars import Bars
 
 pytestmark = pytest.mark.slow

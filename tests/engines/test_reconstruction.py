@@ -9,7 +9,7 @@ from medmi.engines.adversarial import Prediction
 from medmi.engines.checkpoints import load_checkpoint, save_checkpoint
 from medmi.engines.options import AdversarialOptions
 from medmi.engines.reconstruction import RECONSTRUCTIONS, reconstruction_loss
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError
 from tests.contracts.adversarial import GRID, batches, trainer, weights
 

@@ -8,7 +8,7 @@ import torch
 
 from medmi.engines.stopping import EarlyStop, error_mm, pose_errors_mm
 from medmi.networks import ModernRegistrationGenerator
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError
 from tests.contracts.adversarial import GRID, batches, trainer
 

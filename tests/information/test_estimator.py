@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medmi.information import BOUNDS, CriticTraining, MutualInformationNeuralEstimator
 from medmi.networks import StatisticsNetwork
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from tests.contracts.bounds import gaussian_jensen_shannon
 
 SHORT = CriticTraining(steps=150)

@@ -9,7 +9,7 @@ from scipy.interpolate import BSpline
 
 from medmi.information import joint_histogram
 from medmi.information.windows import WINDOWS
-from tests.oracles.threads import one_thread
+from medmi.threads import one_thread
 
 BINS = 9
 

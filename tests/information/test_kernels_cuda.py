@@ -16,7 +16,7 @@ from medmi.information import histogram, joint_histogram, kernels_cuda
 from medmi.information.blocks import Kept
 from medmi.information.moments import Axis, Layout
 from medmi.information.windows import WINDOWS
-from tests.oracles.threads import one_thread
+from medmi.threads import one_thread
 
 TAKEN = ("linear", "bspline")
 SHAPE = (2, 3, 5, 7, 11)

@@ -13,7 +13,7 @@ from torch import nn
 
 from medmi.losses import DiscriminatorLoss, GeneratorLoss, clip_weights, gradient_penalty
 from medmi.losses.adversarial import GAMES
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError
 
 P = np.array([0.1, 0.2, 0.3, 0.4])

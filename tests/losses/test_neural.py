@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from medmi.information import BOUNDS
 from medmi.losses import MINELoss, VoxelSampling
 from medmi.networks import StatisticsNetwork
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError
 from tests.contracts.losses import LossContract
 

@@ -10,7 +10,7 @@ import torch
 from medmi.information.bounds import BOUNDS
 from medmi.information.pairs import all_pairs
 from medmi.networks import InfoMaxEncoder
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from medmi.validation import InputError
 
 SIZES = {1: (19,), 2: (12, 15), 3: (8, 9, 11)}

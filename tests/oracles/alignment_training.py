@@ -15,7 +15,7 @@ import torch
 from monai.networks.nets import Regressor
 from torch import Tensor, nn
 
-from tests.oracles.threads import one_thread
+from medmi.threads import one_thread
 
 SIDE = 32
 MOST_TURN, MOST_SHIFT = 0.15, 0.25  # rad; share of half the image's side

@@ -14,7 +14,7 @@ from torch import nn
 from medmi import register, register_batch
 from medmi.registration import run
 from medmi.registration.terms import TERMS
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 from tests.oracles.scene import error, pair, truth
 
 VOXEL_MM = 2.0

@@ -15,9 +15,9 @@ from medmi.grid import Grid
 from medmi.networks import ModernRegistrationDiscriminator
 from medmi.simulation import HeadPhantom
 from medmi.simulation.pairs import Extent, TrainingPairs, random_motions
-from medmi.simulation.threads import one_thread
 from medmi.simulation.views import Share, Views
 from medmi.spatial.generators import generators
+from medmi.threads import one_thread
 from medmi.validation import InputError
 from tests.oracles.grids import SHAPES, oblique_grid
 

@@ -7,7 +7,7 @@ import torch
 
 from medmi.grid import Grid
 from medmi.simulation.phantom import HeadPhantom
-from medmi.simulation.threads import one_thread
+from medmi.threads import one_thread
 
 
 def test_the_number_of_threads_comes_back_after_an_error():
