@@ -36,10 +36,10 @@ POOL = SETS
 # Pairs of evaluations that measure the curvature, beside one for each parameter.
 CURVATURE_PAIRS = 3
 # The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share no
-# more steps are taken, nor after so many looks running under the second: that is the noise of a mean at rest, and more steps hardly lower
-# it. But they are where a look saw more than the third, unless it is noise of many parameters. What ends under the third had come to rest.
-# Looked at every so many steps, from three times as many on.
-STILL, QUIET, REST, LOOK, QUIET_LOOKS = 0.03, 0.075, 0.1, 4, 3
+# more steps are taken, nor after some looks running under the second: that is the noise of a mean at rest, and more steps hardly lower it.
+# But they are where a look saw more than the third, unless it is noise of many parameters. What ends under the third had come to rest.
+# Looked at every so many steps, from three times as many on; so many looks are taken at least, or one by chance would tell.
+STILL, QUIET, REST, LOOK, LEAST_LOOKS = 0.03, 0.075, 0.1, 4, 3
 # Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over an ellipsoid that many
 # times as wide tells where the top is. A quadratic of more than so many parameters takes several times as long as all steps do: there all
 # are taken, and the looks must have seen such a drift on average.
@@ -117,8 +117,8 @@ def refine(
 
 def _still(drifts: list[float], few: bool) -> bool:
     """Whether the last look saw no drift, or the last few saw but noise, and none saw no rest; the list begins with no look."""
-    still, quiet = drifts[-1] < STILL, max(drifts[-QUIET_LOOKS:]) < QUIET
-    return (still or quiet) and ((quiet and not few) or max(drifts[1:]) < REST)
+    still, quiet = drifts[-1] < STILL, max(drifts[-LEAST_LOOKS:]) < QUIET
+    return len(drifts) > LEAST_LOOKS and (still or quiet) and ((quiet and not few) or max(drifts[1:]) < REST)
 
 
 def _restless(drifts: list[float]) -> bool:

@@ -17,34 +17,34 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -2.1761,
+    -2.378,
     MappingProxyType(
         {
-            "spread": -0.4585,
-            "fine_fall": 1.1472,
-            "relative_fall": 0.5329,
-            "lead": 0.4259,
-            "edge_fall": 10.4106,
-            "edge_lead": 0.5104,
-            "view": 0.5531,
-            "search": -0.2048,
-            "restart": -0.5478,
+            "spread": -0.5649,
+            "fine_fall": 1.0814,
+            "relative_fall": 0.4208,
+            "lead": 0.4169,
+            "edge_fall": 10.27,
+            "edge_lead": 0.6634,
+            "view": 0.6704,
+            "search": -0.1677,
+            "restart": -0.4674,
         }
     ),
 )
 ERROR = Reading(
-    0.755,
+    0.7614,
     MappingProxyType(
         {
-            "spread": 0.2113,
-            "fine_fall": -0.0659,
-            "relative_fall": -0.4849,
-            "lead": -0.0888,
-            "edge_fall": -3.5237,
-            "edge_lead": -0.8327,
-            "held": -0.4736,
-            "search": 0.1409,
-            "restart": 0.3419,
+            "spread": 0.2702,
+            "fine_fall": -0.0086,
+            "relative_fall": -0.4374,
+            "lead": -0.0917,
+            "edge_fall": -3.7608,
+            "edge_lead": -0.8156,
+            "held": -0.3815,
+            "search": 0.163,
+            "restart": 0.2995,
         }
     ),
 )

@@ -11,7 +11,7 @@ from scipy.linalg import logm
 
 from medmi.registration import averaging
 from medmi.registration.ascent import Climbable
-from medmi.registration.averaging import FEW_PARAMETERS, LOOK, POOL, TRIAL, curvature, refine, within
+from medmi.registration.averaging import FEW_PARAMETERS, LEAST_LOOKS, LOOK, POOL, TRIAL, curvature, refine, within
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
 from medmi.registration.response_surface import ROUNDS, PoolAt
@@ -91,10 +91,12 @@ def test_steps_go_on_after_the_mean_is_at_rest_until_it_is_still(monkeypatch):
         )
         return len(taken), end.rested
 
-    assert after(0.0) == (3 * LOOK, True)
-    until_still = after(0.05)
+    assert after(0.0) == ((2 + LEAST_LOOKS) * LOOK, True)
+    monkeypatch.setattr(averaging, "QUIET", 0.0)
+    monkeypatch.setattr(averaging, "STILL", 0.1 * averaging.REST)
+    until_still = after(0.09)
     monkeypatch.setattr(averaging, "STILL", averaging.REST)
-    until_rest = after(0.05)
+    until_rest = after(0.09)
     assert until_rest[0] < until_still[0] and until_rest[1] and until_still[1]
 
 
@@ -186,6 +188,8 @@ NOISE, MORE = 0.9 * averaging.QUIET, 1.1 * averaging.QUIET
     ("few", "drifts", "looks"),
     [
         (True, [NOISE] * 3, 3),
+        (True, [0.0, MORE, 0.0], 3),
+        (False, [0.0, MORE, 0.0], 3),
         (True, [NOISE, NOISE, MORE, *[NOISE] * 3], 6),
         (True, [1.1 * averaging.REST, *[NOISE] * 9], None),
         (False, [2 * averaging.REST, *[NOISE] * 3], 4),
