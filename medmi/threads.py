@@ -1,4 +1,4 @@
-"""One thread for loops over small blocks: shared out, their operations wait for each other longer than they work."""
+"""How many threads torch takes: one for small blocks, whose parts wait for each other longer than they work, and for sums in one order."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ static int finite_pose(const double *pose) {
     return 1;
 }
 
-/* E = log(A' A) / 2 and A (A' A)^-1 E of the linear part A of a pose. */
-static void strain_pose(const double *pose, int d, double *strain, double *carried) {
+/* E = log(A' A) / 2 and A^-T E = A (A' A)^-1 E of the linear part A of a pose. */
+static void strain_pose(const double *pose, int d, double *strain, double *by_linear) {
     double squares[MOST_DIMS][MOST_DIMS] = {{0}}, axes[MOST_DIMS][MOST_DIMS] = {{0}}, inner[MOST_DIMS][MOST_DIMS] = {{0}};
     for (int i = 0; i < d; i++) {
         axes[i][i] = 1.0;
@@ -63,15 +63,15 @@ static void strain_pose(const double *pose, int d, double *strain, double *carri
     }
     for (int i = 0; i < d; i++)
         for (int j = 0; j < d; j++)
-            for (int k = 0; k < d; k++) carried[d * i + j] += pose[4 * i + k] * inner[k][j];
+            for (int k = 0; k < d; k++) by_linear[d * i + j] += pose[4 * i + k] * inner[k][j];
 }
 
 void strain(const Argument *a) {
     const double *poses = a[0].data;
     const int64_t batch = a[0].shape[0], d = a[1].shape[1];
-    double *strains = a[1].data, *carried = a[2].data;
+    double *strains = a[1].data, *by_linear = a[2].data;
     memset(strains, 0, (size_t)a[1].size * sizeof(double));
-    memset(carried, 0, (size_t)a[2].size * sizeof(double));
+    memset(by_linear, 0, (size_t)a[2].size * sizeof(double));
     for (int64_t b = 0; b < batch; b++)
-        if (finite_pose(poses + 16 * b)) strain_pose(poses + 16 * b, (int)d, strains + b * d * d, carried + b * d * d);
+        if (finite_pose(poses + 16 * b)) strain_pose(poses + 16 * b, (int)d, strains + b * d * d, by_linear + b * d * d);
 }

@@ -57,13 +57,15 @@ class Stiff:
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate affine poses ``(B, 4, 4)``."""
         scores = self.objective(poses, gradient)
-        strains, carried = strains_of(poses, self.spatial_dims)
+        strains, by_linear = strains_of(poses, self.spatial_dims)
         shares = (strains**2).sum((1, 2)) / WIDTH**2
         value = scores.value - self.stiffness * WIDTH**2 / 2 * np.log1p(shares)
         if not gradient:
             return replace(scores, value=value)
         slopes = scores.gradient.copy()
-        slopes[:, : self.spatial_dims, : self.spatial_dims] -= carried * (self.stiffness / (1 + shares))[:, None, None]
+        slopes[:, : self.spatial_dims, : self.spatial_dims] -= (
+            by_linear * (self.stiffness / (1 + shares))[:, None, None]
+        )
         return replace(scores, value=value, gradient=slopes)
 
 
@@ -73,11 +75,11 @@ def stiffened(objective: Sampling, stiffness: float, spatial_dims: int) -> Sampl
 
 
 def strains_of(poses: Array, spatial_dims: int) -> tuple[Array, Array]:
-    """Logarithmic strains E ``(B, d, d)``, symmetric, of the linear parts A of poses ``(B, 4, 4)``; 0 of rigid ones.
+    """Strains E ``(B, d, d)``, symmetric, of the linear parts A of poses ``(B, 4, 4)``, 0 of rigid ones; and ``A^-T E``, likewise.
 
-    Then ``A (A' A)^-1 E``, which as a derivative by A is that by the tangent space's generators within A. A pose that leads nowhere has
-    no strain; what it scores says so.
+    E is the derivative of ``||E||^2 / 2`` along the generators of the tangent space, ``A^-T E`` that by A itself. A pose that leads nowhere
+    has no strain; what it scores says so.
     """
-    strains, carried = np.empty((2, len(poses), spatial_dims, spatial_dims))
-    loops.strain(np.ascontiguousarray(poses), strains, carried)
-    return strains, carried
+    strains, by_linear = np.empty((2, len(poses), spatial_dims, spatial_dims))
+    loops.strain(np.ascontiguousarray(poses), strains, by_linear)
+    return strains, by_linear

@@ -11,7 +11,7 @@ from nibabel.orientations import io_orientation
 
 from medmi.grid import Grid
 from medmi.registration.drawing import draw
-from medmi.registration.levels import lift, lower, pyramid, robust_range
+from medmi.registration.levels import lift, lower, percentiles, pyramid, robust_range
 from medmi.registration.problem import Side
 from medmi.spatial.pyramid import shrink_factors
 from tests.contracts.transforms import linear
@@ -133,6 +133,12 @@ def test_a_mask_thinner_than_half_a_block_is_kept_where_it_lies():
     (level,) = pyramid(Side(side.image, side.grid, thin), [4.0])
     assert level.mask.sum() == 1
     assert float(level.voxels[0][level.mask > 0][0]) == pytest.approx(float(side.image[0, 8, 8, 8]), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 101])
+def test_percentiles_are_numpys(size):
+    rows, percents = np.random.default_rng(0).normal(size=(2, size)).astype(np.float32), [0, 0.5, 37, 99.9, 100]
+    np.testing.assert_allclose(percentiles(rows, percents), np.percentile(rows, percents, axis=1), rtol=1e-6)
 
 
 def test_range_is_that_of_the_percentiles_by_channel_inside_the_mask():

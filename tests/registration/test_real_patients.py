@@ -123,7 +123,7 @@ def test_rounds_of_a_surface_near_each_other_look_at_the_same_points(data, leewa
 @pytest.mark.slow
 @pytest.mark.parametrize("patient", ["STS_015", "STS_024"])
 def test_seeds_agree_where_steps_of_an_affine_go_astray(data, patient):
-    """A millimetre or two apart by steps alone."""
+    """Limbs whose value has one top, where seeds end a millimetre or two apart by steps alone."""
     assert seeds_apart(data, patient, "MR_T1", 5, "affine") < 0.1
 
 

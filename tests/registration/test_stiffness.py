@@ -51,9 +51,9 @@ def norm_of(pose: np.ndarray, d: int) -> float:
 def test_the_strain_is_the_logarithm_of_the_stretch(d, size):
     pose = pose_of("affine", d, size)
     expected = logm(polar(pose[:d, :d])[1])
-    strains, carried = strains_of(pose[None], d)
+    strains, by_linear = strains_of(pose[None], d)
     np.testing.assert_allclose(strains[0], expected, atol=1e-12)
-    np.testing.assert_allclose(carried[0], np.linalg.inv(pose[:d, :d]).T @ expected, atol=1e-12)
+    np.testing.assert_allclose(by_linear[0], np.linalg.inv(pose[:d, :d]).T @ expected, atol=1e-12)
     assert np.linalg.norm(expected) > 0.01
 
 

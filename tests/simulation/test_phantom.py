@@ -170,3 +170,16 @@ def test_the_demo_pair_lies_apart_by_its_truth():
         seen = scipy.ndimage.map_coordinates(moving[0].numpy(), where.movedim(-1, 0).numpy(), order=1)
         both = torch.stack((torch.from_numpy(seen)[inside], bare.as_tensor()[0][inside]))
         assert low < float(torch.corrcoef(both)[0, 1]) < high
+
+
+def test_an_image_has_the_same_bits_at_any_number_of_threads():
+    grid = Grid((40, 50, 60), torch.diag(torch.tensor([4.0, 4.0, 3.5, 1.0], dtype=torch.float64)))
+    before = torch.get_num_threads()
+    seen = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            seen.append(HeadPhantom().image(grid, "ultrasound").as_tensor())
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*seen)
