@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from medmi.apps.console import bar, complain, show, stopped, use_threads
+from medmi.apps.interrupts import hear_interrupts
 from medmi.validation import InputError
 
 app = typer.Typer(
@@ -279,6 +280,7 @@ def train(
 
 def main() -> None:
     """Run a command; every foreseen error is one line on stderr, after the traceback where ``--debug`` asks for it."""
+    hear_interrupts()
     gc.freeze()  # what was imported stays: no need to look for garbage in it
     try:
         code = app(standalone_mode=False, prog_name="medmi") or DONE

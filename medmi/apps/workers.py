@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
+from medmi.apps.interrupts import end_when_told, interrupts_ignored
 from medmi.validation import InputError
 
 Job = TypeVar("Job")
@@ -92,29 +91,6 @@ def pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             child.kill()
         raise
     executor.shutdown()
-
-
-@contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """New processes inherit that Ctrl-C is their parent's to answer, before they have run a line of their own."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-
-
-def end_when_told() -> None:
-    """Let a terminated process clear up behind itself."""
-    signal.signal(signal.SIGTERM, leave)
-
-
-def leave(*_: object) -> NoReturn:
-    """Unwind, so that temporary folders are removed."""
-    raise SystemExit(1)
 
 
 def unless_told_to_end(work: Work[Job], job: Job) -> Outcome:

@@ -43,6 +43,7 @@ def run(*arguments: object) -> Outcome:
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["medmi", *map(str, arguments)]),
+        mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
