@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import torch
-from monai.networks.layers import separable_filtering
 
 from medmi.validation import InputError, choose
 
@@ -22,26 +21,46 @@ float64's.
 """
 
 
-def fixed_order_sum(values: torch.Tensor) -> torch.Tensor:
-    """Sum over all but the first two axes, ``(B, C)``, in an order that does not depend on the number of threads."""
-    values = values.flatten(2)
-    while values.shape[-1] > 1:
-        length = min(4096, values.shape[-1])
-        values = torch.nn.functional.pad(values, (0, -values.shape[-1] % length))
-        values = values.unflatten(-1, (-1, length)).sum(-1)
-    return values.squeeze(-1)
+STRETCH = 4096
+"""Values that one thread sums: few enough for torch to leave them together."""
+
+
+class _FixedOrderSum(torch.autograd.Function):
+    """Autograd itself would copy what the derivative repeats."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor) -> torch.Tensor:
+        ctx.shape = values.shape
+        values = values.flatten(2)
+        while values.shape[-1] > 1:
+            length = min(STRETCH, values.shape[-1])
+            whole = values.shape[-1] // length * length
+            parts = [values[..., :whole].unflatten(-1, (-1, length)).sum(-1)]
+            if whole < values.shape[-1]:
+                parts.append(values[..., whole:].sum(-1, keepdim=True))
+            values = torch.cat(parts, -1)
+        return values.squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return everywhere(gradient, ctx.shape)
 
 
 class _Everywhere(torch.autograd.Function):
     """Autograd's own derivative of what is repeated is a sum whose order goes by the number of threads."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    def forward(ctx: Any, values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         return values.reshape(*values.shape, *[1] * (len(shape) - 2)).expand(shape)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return fixed_order_sum(gradient.double()).to(gradient), None
+
+
+def fixed_order_sum(values: torch.Tensor) -> torch.Tensor:
+    """Sum over all but the first two axes, ``(B, C)``, in an order that does not depend on the number of threads."""
+    return cast(torch.Tensor, _FixedOrderSum.apply(values))
 
 
 def everywhere(values: torch.Tensor, shape: torch.Size) -> torch.Tensor:
@@ -62,11 +81,32 @@ def standardised(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     return centred * everywhere(scale, image.shape)
 
 
+class _WindowSum(torch.autograd.Function):
+    """Shifted copies added up, axis by axis; a kernel that is the same from both ends is its own adjoint."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(kernel)
+        middle, *sides = kernel[kernel.numel() // 2 :].tolist()
+        for axis in range(2, values.ndim):
+            summed = values * middle
+            for shift, weight in enumerate(sides[: values.shape[axis] - 1], start=1):
+                kept = values.shape[axis] - shift
+                for to, of in ((0, shift), (shift, 0)):
+                    summed.narrow(axis, to, kept).add_(values.narrow(axis, of, kept), alpha=weight)
+            values = summed
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return window_sum(gradient, *ctx.saved_tensors), None
+
+
 def window_sum(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Sum of ``(B, C, *spatial)`` over the window around each voxel, weighted by the separable kernel; nothing lies
-    beyond the image.
+    """Sum of ``(B, C, *spatial)`` over the window around each voxel, weighted by the separable kernel, which is the
+    same from both ends; nothing lies beyond the image.
     """
-    return separable_filtering(values, [kernel.to(values)] * (values.ndim - 2), mode="zeros")
+    return cast(torch.Tensor, _WindowSum.apply(values, kernel))
 
 
 def _triangle(size: int) -> torch.Tensor:
