@@ -1,50 +1,62 @@
-"""Refinement by stochastic approximation: other points at every step, steps that shrink, and the mean of where they led.
+"""Refinement by stochastic approximation: other points at every step, steps that shrink, and the mean of the tops that they foresaw.
 
 The value of one set of points is rough at the scale of a voxel: its highest bump depends on the points, on the seed and on the last
 digit of a header. Here each step looks at other points, at two poses placed oppositely around the current one, and moves by the
 mean of both gradients through the inverse Hessian: it climbs the value smoothed over that neighbourhood, and its noise
 averages out (Robbins & Monro 1951; Polyak & Juditsky 1992, SIAM J. Control Optim. 30, Eq. 4).
 
-Where the mean is still restless after some steps, a response surface finds the top (:mod:`medmi.registration.response_surface`), from where
-the first steps led: those after them went farther astray.
+Where a whole step through the inverse Hessian leads to, wherever it starts, its points say that the top is. The mean of such tops is the
+end; their spread tells how far off that may be by chance, and so when enough steps are taken, and where no number of them that is worth its
+time would be enough. There a response surface finds the top (:mod:`medmi.registration.response_surface`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from medmi.native import loops
 from medmi.registration.ascent import Climbable
+from medmi.registration.curvature import TINY, Curvature
 from medmi.registration.motion import moved_along, tangent
 from medmi.registration.objective import Scores
 from medmi.registration.response_surface import SETS, Ellipsoid, PoolAt, climb_surface, pairs_for
 
 Array = np.ndarray
+OnStep = Callable[[Scores], None] | None
 # Gain of step k: (1 + k / SETTLING) ** -DECAY. A power from 1/2 to 1 is what averaging asks for.
 SETTLING, DECAY = 2.0, 0.5
-# Steps before this share of all are left out of the mean: they remember the start.
-BURN_IN = 1 / 3
-# Curvatures under this share of the largest are taken as noise.
-LEAST_CURVATURE = 0.05
-# Where the value is flat altogether.
-TINY = 1e-30
-# Sets of points that the steps take in turn, and that a response surface shares its places out to.
+# Sets of points that the steps take in turn, and that a response surface shares its places out to. The first round of them only leads away
+# from the start; the tops of all others are averaged, of whole rounds, so that each set counts alike.
 POOL = SETS
-# Pairs of evaluations that measure the curvature, beside one for each parameter.
+# Pairs of evaluations that measure the curvature before the first step, beside one for each parameter.
 CURVATURE_PAIRS = 3
-# The drift is how far the means of the second and the last third of the steps are apart, as a share of the radius. Under the first share no
-# more steps are taken, nor after some looks running under the second: that is the noise of a mean at rest, and more steps hardly lower it.
-# But they are where a look saw more than the third, unless it is noise of many parameters. What ends under the third had come to rest.
-# Looked at every so many steps, from three times as many on; so many looks are taken at least, or one by chance would tell.
-STILL, QUIET, REST, LOOK, LEAST_LOOKS = 0.03, 0.075, 0.1, 4, 3
-# Once so many steps are done and any look but the first saw no rest, no more are taken, and a response surface over an ellipsoid that many
-# times as wide tells where the top is. A quadratic of more than so many parameters takes several times as long as all steps do: there all
-# are taken, and the looks must have seen such a drift on average.
-TRIAL, WIDER = 20, 2.0
-FEW_PARAMETERS, ASTRAY = 7, 0.4
+# How many times as wide as the steps look around a pose is the ellipsoid of a response surface.
+WIDER = 2.0
+# A quadratic of more parameters takes several times as long as steps do.
+FEW_PARAMETERS = 7
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What ends the steps, in shares of the radius.
+
+    Attributes:
+        error: of the mean by chance, under which it rests.
+        rough: spread of the tops over which a response surface is fitted; before the trial is over, twice as much.
+        trial: steps after which the spread is known well enough, in whole rounds of the sets.
+    """
+
+    error: float
+    rough: float
+    trial: int
+
+
+# Heads spread by up to 0.20 but for T1 and PET, limbs by 0.23 and more; where shape changes too, by up to 0.21 and from 0.33 on.
+FEW, MANY = Ends(0.055, 0.215, 3 * POOL), Ends(0.09, 1.3, 4 * POOL)
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,7 @@ def refine(
     steps: int,
     radius: float,
     rng: np.random.Generator,
-    on_step: Callable[[Scores], None] | None = None,
+    on_step: OnStep = None,
 ) -> Averaged:
     """Climb from ``pose (4, 4)`` along ``basis (t, 4, 4)``.
 
@@ -79,61 +91,93 @@ def refine(
         pool_at: of a pose, ``POOL`` objectives that each look at points of their own around it; the steps take them in turn.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
-        steps: most pairs of evaluations, after those that measure the curvature and before those of a response surface.
+        steps: most pairs of evaluations, after those that measure the curvature first and before those of a response surface.
         radius: mm around the pose that the value is smoothed over; no step is longer.
         rng: of the places around the pose.
         on_step: called with the scores of each pair, and the last of each round of a response surface.
     """
     pool, size = pool_at(pose), len(basis)
-    few = size <= FEW_PARAMETERS
-    slope, inverse = curvature(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
-    origin = moved_along(pose[None], _at_most(inverse @ slope, radius)[None], basis)[0]
-    offsets, visited, done, drifts = within(steps, size, radius, rng), np.empty((steps, size)), 0, [np.inf]
-    at, poses = np.zeros(size), np.empty((2, 4, 4))
-    while done < steps and not _still(drifts, few) and not (few and _restless(drifts)):
-        loops.place_pair(origin, at, offsets[done], basis, poses)
-        scores = pool[done % len(pool)](poses)
-        loops.climb(scores.gradient, poses, basis, inverse, radius, (1 + done / SETTLING) ** -DECAY, at)
-        visited[done], done = at, done + 1
-        if done % LOOK == 0 and done >= 3 * LOOK:
-            drifts.append(_drift(visited[:done]) / radius)
-        if on_step is not None:
-            on_step(scores)
-
-    def led(count: int) -> Array:
-        """Where so many of the steps led on average, ``(4, 4)``."""
-        mean = visited[int(count * BURN_IN) : count].mean(0)
-        return moved_along(origin[None], mean[None], basis)[0]
-
-    end, rested = led(done), drifts[-1] < REST
-    if _restless(drifts) if few else _astray(drifts):
-        around = within(pairs_for(size), size, 1.0, rng)
-        ellipsoid = Ellipsoid.of(np.linalg.inv(inverse), WIDER * radius)
-        top, found = climb_surface(pool_at, led(min(done, TRIAL)), basis, around, ellipsoid, on_step)
+    ends = FEW if size <= FEW_PARAMETERS else MANY
+    around = within(pairs_for(size), size, 1.0, rng)
+    walk = _Walk(pool, pose, basis, steps, radius, rng)
+    rough = walk.climb(steps, ends, on_step)
+    end, rested = walk.end(), walk.error < ends.error
+    if rough:
+        ellipsoid = Ellipsoid.of(np.linalg.inv(walk.curvature.inverse), WIDER * radius)
+        top, found = climb_surface(pool_at, end, basis, around, ellipsoid, on_step)
         if top is not None:
             end, rested, pool = top, found, pool_at(top)
-    return Averaged(end, inverse, rested, pool[0](end[None]))
+        else:
+            walk.climb(steps, dataclasses.replace(ends, rough=np.inf), on_step)
+            end, rested = walk.end(), walk.error < ends.error
+    return Averaged(end, walk.curvature.inverse, rested, pool[0](end[None]))
 
 
-def _still(drifts: list[float], few: bool) -> bool:
-    """Whether the last look saw no drift, or the last few saw but noise, and none saw no rest; the list begins with no look."""
-    still, quiet = drifts[-1] < STILL, max(drifts[-LEAST_LOOKS:]) < QUIET
-    return len(drifts) > LEAST_LOOKS and (still or quiet) and ((quiet and not few) or max(drifts[1:]) < REST)
+class _Walk:
+    """The steps so far: where each began, the slope that it found, the curvature that all tell of together.
 
+    Attributes:
+        done: how many.
+        curvature: of the smoothed value.
+        error: standard deviation of the mean of the tops, as a share of the radius; infinite before two are known.
+    """
 
-def _restless(drifts: list[float]) -> bool:
-    """Whether, the trial over, any look but the first saw no rest."""
-    return len(drifts) > TRIAL // LOOK - 2 and max(drifts[2:]) >= REST
+    def __init__(
+        self, pool: Sequence[Climbable], pose: Array, basis: Array, steps: int, radius: float, rng: np.random.Generator
+    ) -> None:
+        self.pool, self.basis, self.radius, self.done, self.error = pool, basis, radius, 0, np.inf
+        size = len(basis)
+        slope, self.curvature = measured(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
+        self.origin = self._from(pose, _at_most(self.curvature.inverse @ slope, radius))
+        self.offsets = within(steps, size, radius, rng)
+        self.places, self.slopes = np.empty((steps, size)), np.empty((steps, size))
+        self.at, self.poses = np.zeros(size), np.empty((2, 4, 4))
 
+    def climb(self, steps: int, ends: Ends, on_step: OnStep) -> bool:
+        """Take steps until these many are taken or the mean is known well enough; whether it is too rough for that."""
+        rough = False
+        while self.done < steps and self.error >= ends.error and not rough:
+            scores = self.step()
+            if on_step is not None:
+                on_step(scores)
+            if self.done % POOL == 0 and self.done > POOL:
+                spread = self.spread()
+                self.error = spread / np.sqrt(self.done - POOL)
+                rough = self.done <= ends.trial and spread > ends.rough * (1 if self.done == ends.trial else 2)
+        return rough
 
-def _astray(drifts: list[float]) -> bool:
-    return len(drifts) > 1 and float(np.mean(drifts[1:])) >= ASTRAY
+    def step(self) -> Scores:
+        """Take one; the scores of its two poses."""
+        now, inverse = self.done, self.curvature.inverse
+        loops.place_pair(self.origin, self.at, self.offsets[now], self.basis, self.poses)
+        scores = self.pool[now % len(self.pool)](self.poses)
+        ahead, behind = _slopes(scores, self.poses, self.basis)
+        self.places[now], self.slopes[now] = self.at, (ahead + behind) / 2
+        gain = (1 + now / SETTLING) ** -DECAY
+        loops.climb(scores.gradient, self.poses, self.basis, inverse, self.radius, gain, self.at)
+        self.curvature.learn(self.offsets[now], ahead, behind)
+        self.done += 1
+        return scores
 
+    def spread(self) -> float:
+        """Standard deviation of the tops about their mean, as a share of the radius."""
+        return float(np.sqrt(self._tops().var(0, ddof=1).sum())) / self.radius
 
-def _drift(visited: Array) -> float:
-    third, rest = divmod(len(visited), 3)
-    middle, last = visited[third + rest : -third].mean(0), visited[-third:].mean(0)
-    return float(np.linalg.norm(last - middle))
+    def end(self) -> Array:
+        """The mean of the tops ``(4, 4)``, at most the radius from that of the places."""
+        places, tops = self.places[self._counted()].mean(0), self._tops().mean(0)
+        return self._from(self.origin, places + _at_most(tops - places, self.radius))
+
+    def _tops(self) -> Array:
+        counted = self._counted()
+        return self.places[counted] + self.slopes[counted] @ self.curvature.inverse
+
+    def _counted(self) -> slice:
+        """All but the first round; of fewer than two rounds, the last step at least."""
+        return slice(min(POOL, self.done - 1), self.done)
+
+    def _from(self, pose: Array, step: Array) -> Array:
+        return moved_along(pose[None], step[None], self.basis)[0]
 
 
 def within(count: int, size: int, radius: float, rng: np.random.Generator) -> Array:
@@ -143,19 +187,18 @@ def within(count: int, size: int, radius: float, rng: np.random.Generator) -> Ar
     return directions * (radius * rng.random((count, 1)) ** (1 / size))
 
 
-def curvature(objective: Climbable, pose: Array, basis: Array, offsets: Array) -> tuple[Array, Array]:
-    """Gradient ``(t,)`` and inverse Hessian ``(t, t)`` of minus the value, from gradients at the pose plus and minus each offset.
-
-    The Hessian solves ``g(+d) - g(-d) = 2 H d`` in the least-squares sense.
-    """
+def measured(objective: Climbable, pose: Array, basis: Array, offsets: Array) -> tuple[Array, Curvature]:
+    """Gradient ``(t,)`` and curvature of the value, from gradients at the pose plus and minus each offset."""
     around = np.concatenate([offsets, -offsets])
     poses = moved_along(np.tile(pose, (len(around), 1, 1)), around, basis)
-    found = np.nan_to_num(tangent(objective(poses).gradient, poses, basis), posinf=0.0, neginf=0.0)
+    found = _slopes(objective(poses), poses, basis)
     ahead, behind = np.split(found, 2)
-    hessian = np.linalg.lstsq(2 * offsets, behind - ahead, rcond=None)[0]
-    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
-    values = np.maximum(values, max(np.abs(values).max() * LEAST_CURVATURE, TINY))
-    return found.mean(0), (vectors / values) @ vectors.T
+    return found.mean(0), Curvature.of(offsets, ahead, behind)
+
+
+def _slopes(scores: Scores, poses: Array, basis: Array) -> Array:
+    """Of each pose along the basis, ``(B, t)``; where one is not finite it says nothing."""
+    return np.nan_to_num(tangent(scores.gradient, poses, basis), posinf=0.0, neginf=0.0)
 
 
 def _at_most(step: Array, length: float) -> Array:

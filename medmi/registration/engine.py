@@ -161,7 +161,7 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
         return [run.objective_of(term, level, drawn) for drawn in found]
 
     (some,) = sets((1, run.enough(stage.points)), 2, everywhere(fixed))
-    quick = replace(stage, steps=stage.steps // 3)
+    quick = replace(stage, steps=min(run.stages[level - 1].steps, stage.steps // 3))
     begun = _ascended(run, level, quick, poses, some)
     if _torn(run, begun):
         return replace(begun, torn=True)

@@ -36,10 +36,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "default": Preset(),
         "fast": Preset(
-            Plan(search_points=800, rotations=384, points=(1200, 2500, 6000), poses=(12, 4, 2), steps=(20, 15, 20))
+            Plan(search_points=800, rotations=384, points=(1200, 2500, 6000), poses=(12, 4, 2), steps=(20, 15, 24))
         ),
         "accurate": Preset(
-            Plan(search_points=2000, rotations=2048, points=(4000, 12000, 60000), poses=(48, 12, 3), steps=(40, 30, 96))
+            Plan(
+                search_points=2000, rotations=2048, points=(4000, 12000, 60000), poses=(48, 12, 3), steps=(40, 30, 288)
+            )
         ),
         # PET's few bright organs fit in many poses: more candidates, scored by more points, and more of them climbed.
         "pet-ct": Preset(Plan(search_points=4000, rotations=2048, poses=(64, 16, 3))),

@@ -15,7 +15,8 @@ class Stage:
         spacing: mm between voxels after shrinking.
         points: fixed points that are drawn, more where the moving image is the smaller.
         poses: how many of the best poses are refined together.
-        steps: most evaluations of the objective for each of them; at the last level most pairs of them, before those of a response surface.
+        steps: most evaluations of the objective for each of them; at the last level most pairs of them for the one that is left, before a
+            response surface.
         first_step: length of the first step, as a share of ``spacing``.
         bins: of the joint histogram along each axis.
     """
@@ -51,7 +52,7 @@ class Plan:
     rotations: int = 1024
     points: tuple[int, ...] = (2000, 4000, 24000)
     poses: tuple[int, ...] = (24, 8, 3)
-    steps: tuple[int, ...] = (30, 20, 64)
+    steps: tuple[int, ...] = (30, 20, 192)
     bins: tuple[int, ...] = (16, 24, 32)
     detail: float = 1.0
     finest: float = 0.0

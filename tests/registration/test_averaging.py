@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from scipy.linalg import logm
 
 from medmi.registration import averaging
 from medmi.registration.ascent import Climbable
-from medmi.registration.averaging import FEW_PARAMETERS, LEAST_LOOKS, LOOK, POOL, TRIAL, curvature, refine, within
+from medmi.registration.averaging import FEW, MANY, POOL, Ends, measured, refine, within
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
 from medmi.registration.response_surface import ROUNDS, PoolAt
@@ -42,6 +43,12 @@ def hill(noise: float = 0.0, seed: int = 0) -> Callable[[], Climbable]:
     return draw
 
 
+def summits_of(noise: float, seed: int = 0) -> np.ndarray:
+    """Of the first ``POOL`` objectives that such a hill draws, ``(POOL, 3)``."""
+    rng = np.random.default_rng(seed)
+    return np.stack([SUMMIT + noise * rng.standard_normal(3) for _ in range(POOL)])
+
+
 def always(pool: list[Climbable]) -> PoolAt:
     """The same objectives around every pose."""
     return lambda pose: pool
@@ -54,9 +61,9 @@ def refined(noise: float, steps: int = 64, seed: int = 0, radius: float = 1.0):
 
 def test_a_quadratic_gives_its_gradient_and_inverse_hessian():
     offsets = within(9, 3, 0.7, np.random.default_rng(1))
-    slope, inverse = curvature(hill()(), np.eye(4), BASIS, offsets)
+    slope, curvature = measured(hill()(), np.eye(4), BASIS, offsets)
     np.testing.assert_allclose(slope, HESSIAN @ SUMMIT, atol=1e-10)
-    np.testing.assert_allclose(inverse, np.linalg.inv(HESSIAN), atol=1e-10)
+    np.testing.assert_allclose(curvature.inverse, np.linalg.inv(HESSIAN), atol=1e-10)
 
 
 def test_rotations_have_the_curvature_of_finite_differences():
@@ -71,9 +78,9 @@ def test_rotations_have_the_curvature_of_finite_differences():
         value = np.einsum("i,bii->b", weights, poses[:, :3, :3])
         return Scores(value, np.ones(len(poses)), value, value, slopes)
 
-    _, inverse = curvature(objective, np.eye(4), turns, within(60, 3, 1e-3, np.random.default_rng(0)))
+    _, curvature = measured(objective, np.eye(4), turns, within(60, 3, 1e-3, np.random.default_rng(0)))
     # tr(W exp(t K)) = tr(W) - t^2 (sum of the two weights across the axis) / 2 + O(t^4).
-    np.testing.assert_allclose(np.linalg.inv(inverse), np.diag([3.0, 4.0, 5.0]), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.inv(curvature.inverse), np.diag([3.0, 4.0, 5.0]), rtol=1e-5, atol=1e-5)
 
 
 def test_a_smooth_hill_is_climbed_to_its_summit_and_rests():
@@ -83,40 +90,50 @@ def test_a_smooth_hill_is_climbed_to_its_summit_and_rests():
     np.testing.assert_allclose(end.inverse_hessian, np.linalg.inv(HESSIAN), atol=1e-8)
 
 
-def test_steps_go_on_after_the_mean_is_at_rest_until_it_is_still(monkeypatch):
-    def after(noise: float) -> tuple[int, bool]:
-        taken, draw = [], hill(noise)
-        end = refine(
-            always([draw() for _ in range(POOL)]), np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append
-        )
-        return len(taken), end.rested
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.09, 0.12])
+def test_steps_end_when_chance_moves_the_mean_by_little(noise, many, monkeypatch):
+    """The tops of quadratics are their summits; the mean of n that spread by s is off by ``s / sqrt(n)``."""
+    monkeypatch.setattr(averaging, "FEW", Ends(0.04, 1.0, 3 * POOL))
+    monkeypatch.setattr(averaging, "MANY", Ends(0.03, 1.0, 3 * POOL))
+    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2 if many else 3)
+    draw, taken = hill(noise), []
+    pool = [draw() for _ in range(POOL)]
+    end = refine(always(pool), np.eye(4), BASIS, 400, 1.0, np.random.default_rng(0), taken.append)
 
-    assert after(0.0) == ((2 + LEAST_LOOKS) * LOOK, True)
-    monkeypatch.setattr(averaging, "QUIET", 0.0)
-    monkeypatch.setattr(averaging, "STILL", 0.1 * averaging.REST)
-    until_still = after(0.09)
-    monkeypatch.setattr(averaging, "STILL", averaging.REST)
-    until_rest = after(0.09)
-    assert until_rest[0] < until_still[0] and until_rest[1] and until_still[1]
+    def error(rounds: int) -> float:
+        tops = np.tile(summits_of(noise), (rounds, 1))
+        return float(np.sqrt(tops.var(0, ddof=1).sum() / len(tops)))
+
+    enough = next(rounds for rounds in itertools.count(1) if error(rounds) < (0.03 if many else 0.04))
+    assert len(taken) == (1 + enough) * POOL and end.rested
 
 
-def test_the_mean_of_steps_is_nearer_than_the_draws_are(monkeypatch):
-    """A pool of summits has a mean nearer than one of them by the root of their number."""
-    monkeypatch.setattr(averaging, "REST", np.inf)
-    far = [np.linalg.norm(refined(0.3, 96, seed).pose[:3, 3] - SUMMIT) for seed in range(40)]
-    single = 0.3 * np.sqrt(3)
-    assert np.sqrt(np.mean(np.square(far))) < 1.25 * single / np.sqrt(POOL)
+def test_where_they_are_never_enough_all_are_taken(monkeypatch):
+    monkeypatch.setattr(averaging, "FEW", Ends(0.0, np.inf, 3 * POOL))
+    taken, draw = [], hill(0.3)
+    end = refine(
+        always([draw() for _ in range(POOL)]), np.eye(4), BASIS, 45, 1.0, np.random.default_rng(0), taken.append
+    )
+    assert len(taken) == 45 and not end.rested
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_end_is_the_mean_of_the_tops(seed, monkeypatch):
+    monkeypatch.setattr(averaging, "FEW", Ends(0.055, np.inf, 3 * POOL))
+    end = refined(0.2, 5 * POOL, seed, 2.0).pose[:3, 3]
+    np.testing.assert_allclose(end, summits_of(0.2, seed).mean(0), atol=1e-8)
 
 
 def test_the_start_is_forgotten():
     """The same draws from two starts end together."""
-    draw, ends = hill(0.3), []
+    draw, ends = hill(0.1), []
     pool = [draw() for _ in range(POOL)]
     for start in ([0.0, 0.0, 0.0], [0.6, -0.7, 0.4]):
         pose = np.eye(4)
         pose[:3, 3] = start
         ends.append(refine(always(pool), pose, BASIS, 64, 1.0, np.random.default_rng(5)).pose[:3, 3])
-    assert np.linalg.norm(ends[0] - ends[1]) < 0.01
+    np.testing.assert_allclose(ends[0], ends[1], atol=1e-8)
 
 
 def restless(parameters: int) -> tuple[list[np.ndarray], int]:
@@ -143,97 +160,74 @@ def restless(parameters: int) -> tuple[list[np.ndarray], int]:
     return ends, len(told)
 
 
-def test_where_steps_find_no_rest_a_response_surface_brings_starts_together(monkeypatch):
+def test_where_tops_are_far_apart_a_response_surface_brings_starts_together(monkeypatch):
     ends, calls = restless(3)
-    assert TRIAL < calls <= TRIAL + ROUNDS
-    monkeypatch.setattr(averaging, "REST", np.inf)
+    assert 2 * POOL < calls <= 2 * POOL + ROUNDS
+    monkeypatch.setattr(averaging, "FEW", Ends(FEW.error, np.inf, FEW.trial))
     by_steps, steps = restless(3)
     assert steps == 64
     assert np.linalg.norm(ends[0] - ends[1]) < 0.5 * np.linalg.norm(by_steps[0] - by_steps[1])
 
 
-@pytest.mark.parametrize(("astray", "by_a_surface"), [(1e-3, True), (1e3, False)])
-def test_families_of_many_parameters_go_by_a_surface_only_where_their_steps_go_astray(
-    astray, by_a_surface, monkeypatch
-):
-    monkeypatch.setattr(averaging, "ASTRAY", astray)
-    calls = restless(FEW_PARAMETERS + 1)[1]
-    assert 64 < calls <= 64 + ROUNDS if by_a_surface else calls == 64
-
-
-def test_where_a_surface_finds_no_top_the_steps_stand(monkeypatch):
-    by_a_surface, _ = restless(3)
+def test_where_a_surface_finds_no_top_the_steps_go_on(monkeypatch):
     monkeypatch.setattr(averaging, "climb_surface", lambda *_: (None, False))
-    by_trial, calls = restless(3)
-    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2)
-    monkeypatch.setattr(averaging, "ASTRAY", 1e-3)
-    by_all, all_calls = restless(3)
-    assert (calls, all_calls) == (TRIAL, 64)
-    assert np.linalg.norm(by_trial[0] - by_a_surface[0]) > 0 and np.linalg.norm(by_trial[0] - by_all[0]) > 0
+    after, calls = restless(3)
+    monkeypatch.setattr(averaging, "FEW", Ends(FEW.error, np.inf, FEW.trial))
+    by_steps, steps = restless(3)
+    assert calls == steps == 64 and np.array_equal(after, by_steps)
 
 
-def test_a_look_without_drift_ends_no_steps_where_another_saw_no_rest(monkeypatch):
-    """By chance one look of restless steps sees no drift: whether a surface follows is up to all of them."""
-    looks = itertools.chain([2 * averaging.REST, 0.0], itertools.repeat(averaging.REST))
-    monkeypatch.setattr(averaging, "_drift", lambda visited: next(looks))
-    taken: list[Scores] = []
-    refine(always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append)
-    assert TRIAL < len(taken) <= TRIAL + ROUNDS
+LESS, MORE, TWICE = 0.99, 1.01, 2.01
 
 
-NOISE, MORE = 0.9 * averaging.QUIET, 1.1 * averaging.QUIET
-
-
+@pytest.mark.parametrize("ends", [FEW, MANY])
 @pytest.mark.parametrize(
-    ("few", "drifts", "looks"),
+    ("spreads", "rounds", "by_a_surface"),
     [
-        (True, [NOISE] * 3, 3),
-        (True, [0.0, MORE, 0.0], 3),
-        (False, [0.0, MORE, 0.0], 3),
-        (True, [NOISE, NOISE, MORE, *[NOISE] * 3], 6),
-        (True, [1.1 * averaging.REST, *[NOISE] * 9], None),
-        (False, [2 * averaging.REST, *[NOISE] * 3], 4),
-        (False, [NOISE, NOISE, MORE] * 3, None),
+        ([TWICE], 1, True),
+        ([MORE, TWICE], 2, True),
+        ([MORE, MORE, MORE], None, True),
+        ([MORE, MORE, LESS, TWICE, 0.0], None, False),
+        ([MORE, 0.0], 2, False),
     ],
 )
-def test_looks_running_that_see_but_noise_end_the_steps(few, drifts, looks, monkeypatch):
-    """Those of few parameters only where none saw no rest: else it is up to all of them whether a surface follows."""
-    seen = itertools.chain(drifts, itertools.repeat(MORE))
-    monkeypatch.setattr(averaging, "_drift", lambda visited: next(seen))
-    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 3 if few else 2)
+def test_a_surface_follows_by_the_spread_until_the_trial_is_over(ends, spreads, rounds, by_a_surface, monkeypatch):
+    """Before its end only twice the spread tells; the list goes round by round, its last spread stays."""
+    trial = ends.trial // POOL - 1
+    if rounds is None:  # as long as the list says MORE, up to the end of the trial, and what follows it
+        spreads = [MORE] * (trial - 1) + spreads[2:]
+        rounds = len(spreads)
+    seen = itertools.chain((ends.rough * share for share in spreads), itertools.repeat(0.0))
+    monkeypatch.setattr(averaging._Walk, "spread", lambda walk: next(seen))
+    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 3 if ends is FEW else 2)
+    surface = mock.Mock(return_value=(np.eye(4), True))
+    monkeypatch.setattr(averaging, "climb_surface", surface)
+    without_error = Ends(1e-3, ends.rough, ends.trial)  # under which no spread but 0 is
+    monkeypatch.setattr(averaging, "FEW" if ends is FEW else "MANY", without_error)
     taken: list[Scores] = []
+    refine(always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 96, 1.0, np.random.default_rng(0), taken.append)
+    assert len(taken) == (1 + rounds) * POOL and surface.called == by_a_surface
+
+
+def test_too_few_steps_for_a_spread_are_no_reason_for_a_surface():
+    taken: list[Scores] = []
+    draw = hill(3.0)
     end = refine(
-        always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 64, 1.0, np.random.default_rng(0), taken.append
+        always([draw() for _ in range(POOL)]),
+        np.eye(4),
+        BASIS,
+        2 * POOL - 1,
+        1.0,
+        np.random.default_rng(0),
+        taken.append,
     )
-    assert len(taken) == (64 if looks is None else (2 + looks) * LOOK)
-    assert end.rested
+    assert len(taken) == 2 * POOL - 1 and not end.rested
 
 
-@pytest.mark.parametrize(("drift", "by_a_surface"), [(1.01, True), (0.99, False)])
-def test_many_parameters_go_astray_by_the_drift_of_all_looks_on_average(drift, by_a_surface, monkeypatch):
-    looks = itertools.cycle([0.5 * drift * averaging.ASTRAY, 1.5 * drift * averaging.ASTRAY])
-    monkeypatch.setattr(averaging, "_drift", lambda visited: next(looks))
-    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2)
-    taken: list[Scores] = []
-    count = 3 * LOOK + 5 * LOOK
-    refine(
-        always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, count, 1.0, np.random.default_rng(0), taken.append
-    )
-    assert (len(taken) > count) == by_a_surface
-
-
-def test_too_few_steps_for_a_look_are_no_reason_for_a_surface(monkeypatch):
-    monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2)
-    taken: list[Scores] = []
-    pool = always([hill(0.3)() for _ in range(POOL)])
-    refine(pool, np.eye(4), BASIS, 3 * LOOK - 1, 1.0, np.random.default_rng(0), taken.append)
-    assert len(taken) == 3 * LOOK - 1
-
-
-@pytest.mark.parametrize("rest", [0.0, np.inf])
-def test_the_scores_are_those_of_the_end_by_points_around_it(rest, monkeypatch):
+@pytest.mark.parametrize("rough", [-1.0, np.inf])
+def test_the_scores_are_those_of_the_end_by_points_around_it(rough, monkeypatch):
     """Points drawn around x see the value at y as ``y - x``; so 0 at the end itself, whether steps or a surface led there."""
-    monkeypatch.setattr(averaging, "REST", rest)
+    monkeypatch.setattr(averaging, "FEW", Ends(FEW.error, rough, FEW.trial))
 
     def pool_at(pose: np.ndarray) -> list[Climbable]:
         def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
@@ -245,7 +239,7 @@ def test_the_scores_are_those_of_the_end_by_points_around_it(rest, monkeypatch):
         return [objective] * POOL
 
     end = refine(pool_at, np.eye(4), BASIS, 64, 0.1, np.random.default_rng(0))
-    expected = pool_at(end.pose if rest == 0 else np.eye(4))[0](end.pose[None])
+    expected = pool_at(end.pose if rough < 0 else np.eye(4))[0](end.pose[None])
     np.testing.assert_allclose(end.scores.value, expected.value, atol=1e-12)
 
 

@@ -105,9 +105,9 @@ def test_only_what_is_stiff_is_wrapped():
     assert isinstance(stiff, Stiff) and stiff.points is flat.points
 
 
-def stretch_along_columns(stiffness: float) -> np.ndarray:
-    """Strains in percent that an affine of noisy columns ends with, whose pattern is the same all along z."""
-    rng = np.random.default_rng(0)
+def stretch_along_columns(stiffness: float, seed: int) -> float:
+    """Norm of the strains in percent that an affine of noisy columns ends with, whose pattern is the same all along z."""
+    rng = np.random.default_rng(seed)
     across = torch.nn.functional.avg_pool2d(torch.from_numpy(rng.normal(size=(1, 36, 36))), 5, 1, padding=2)
     columns = (across / across.std())[..., None].repeat(1, 1, 1, 36)
     noisy = [columns + 0.3 * torch.from_numpy(rng.normal(size=columns.shape)) for _ in range(2)]
@@ -115,9 +115,11 @@ def stretch_along_columns(stiffness: float) -> np.ndarray:
     term = dataclasses.replace(TERMS["mi"], stiffness=stiffness)
     asked = Request("affine", term, "identity", PRESETS["fast"].plan, 0)
     matrix = solve(pose_problem(fixed, -moving), asked).transform.matrix.numpy()
-    return 100 * strains_of(matrix[None], 3)[0][0]
+    return float(np.linalg.norm(100 * strains_of(matrix[None], 3)[0][0]))
 
 
 def test_what_noise_stretches_keeps_its_shape_at_a_price():
-    free, priced = stretch_along_columns(0.0), stretch_along_columns(STIFFNESS)
-    assert np.linalg.norm(free) > 4 and np.linalg.norm(priced) < 2.5, (free, priced)
+    free, priced = (
+        np.median([stretch_along_columns(stiffness, seed) for seed in range(5)]) for stiffness in (0.0, STIFFNESS)
+    )
+    assert free > 10 and priced < 6, (free, priced)
