@@ -17,34 +17,34 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -2.378,
+    -2.2824,
     MappingProxyType(
         {
-            "spread": -0.5649,
-            "fine_fall": 1.0814,
-            "relative_fall": 0.4208,
-            "lead": 0.4169,
-            "edge_fall": 10.27,
-            "edge_lead": 0.6634,
-            "view": 0.6704,
-            "search": -0.1677,
-            "restart": -0.4674,
+            "spread": -0.6303,
+            "fine_fall": 1.216,
+            "relative_fall": 0.4862,
+            "lead": 0.4899,
+            "edge_fall": 7.0593,
+            "edge_lead": 0.4293,
+            "view": 0.6164,
+            "search": -0.0994,
+            "restart": -0.4616,
         }
     ),
 )
 ERROR = Reading(
-    0.7614,
+    1.0317,
     MappingProxyType(
         {
-            "spread": 0.2702,
-            "fine_fall": -0.0086,
-            "relative_fall": -0.4374,
-            "lead": -0.0917,
-            "edge_fall": -3.7608,
-            "edge_lead": -0.8156,
-            "held": -0.3815,
-            "search": 0.163,
-            "restart": 0.2995,
+            "spread": 0.2772,
+            "fine_fall": -0.0687,
+            "relative_fall": -0.4081,
+            "lead": -0.1045,
+            "edge_fall": -4.1779,
+            "edge_lead": -0.7342,
+            "held": -0.4898,
+            "search": 0.1166,
+            "restart": 0.3055,
         }
     ),
 )
