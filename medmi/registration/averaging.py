@@ -181,10 +181,10 @@ class _Walk:
 
 
 def within(count: int, size: int, radius: float, rng: np.random.Generator) -> Array:
-    """``(count, size)`` vectors spread evenly over the ball of that radius."""
-    directions = rng.standard_normal((count, size))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    return directions * (radius * rng.random((count, 1)) ** (1 / size))
+    """``(count, size)`` vectors all over the ball of that radius: directions orthogonal by turns, a length from each share of it."""
+    directions = np.concatenate([np.linalg.qr(rng.standard_normal((size, size)))[0] for _ in range(-(-count // size))])
+    shares = (rng.permutation(count) + 0.5) / count
+    return directions[:count] * (radius * shares[:, None] ** (1 / size))
 
 
 def measured(objective: Climbable, pose: Array, basis: Array, offsets: Array) -> tuple[Array, Curvature]:

@@ -82,7 +82,7 @@ def climb_surface(
         pool_at: of a pose, ``SETS`` objectives that each look at points of their own around it; each takes a part of the offsets.
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
-        offsets: ``(M, t)`` in the unit ball, around which the value is looked at, both ways; every other one in the first round.
+        offsets: ``(M, t)`` in the unit ball, around which the value is looked at, both ways; the first half in the first round.
         ellipsoid: that ball is stretched to it in the first round; no step leaves it.
         on_round: called with the last scores of each round.
 
@@ -91,7 +91,7 @@ def climb_surface(
         still on its way.
     """
     way = _Way()
-    for fit in itertools.chain([_Fit(offsets[::2])], itertools.repeat(_Fit(offsets), ROUNDS - 1)):
+    for fit in itertools.chain([_Fit(offsets[: len(offsets) // 2])], itertools.repeat(_Fit(offsets), ROUNDS - 1)):
         parts = np.array_split(fit.offsets @ ellipsoid.out, SETS)
         scores = [
             objective(_around(pose, part, basis), gradient=False) for objective, part in zip(pool_at(pose), parts)

@@ -287,8 +287,11 @@ def test_each_pair_is_told_and_lies_around_the_pose():
     assert [len(scores.similarity) for scores in told] == [2] * 5
 
 
-def test_offsets_fill_the_ball():
-    lengths = np.linalg.norm(within(4000, 3, 2.0, np.random.default_rng(0)), axis=1)
-    assert lengths.max() <= 2
-    # In three dimensions the share within r is (r / R)^3.
-    assert (lengths < 1).mean() == pytest.approx(1 / 8, abs=0.02)
+@pytest.mark.parametrize("size", [1, 3, 12])
+def test_offsets_take_all_directions_alike_and_a_length_from_each_share_of_the_ball(size):
+    offsets = within(5 * size, size, 2.0, np.random.default_rng(1))
+    lengths = np.linalg.norm(offsets, axis=1)
+    for block in (offsets / lengths[:, None]).reshape(5, size, size):
+        np.testing.assert_allclose(block @ block.T, np.eye(size), atol=1e-12)
+    shares = (lengths / 2.0) ** size * 5 * size
+    np.testing.assert_allclose(np.sort(shares), np.arange(5 * size) + 0.5, rtol=1e-9)
