@@ -56,7 +56,7 @@ class Ends:
 
 
 # Heads spread by up to 0.20 but for T1 and PET, limbs by 0.23 and more; where shape changes too, by up to 0.21 and from 0.33 on.
-FEW, MANY = Ends(0.055, 0.215, 3 * POOL), Ends(0.09, 1.3, 4 * POOL)
+FEW, MANY = Ends(0.055, 0.215, 3 * POOL), Ends(0.085, 1.3, 4 * POOL)
 
 
 @dataclass(frozen=True)
@@ -182,9 +182,9 @@ class _Walk:
 
 def within(count: int, size: int, radius: float, rng: np.random.Generator) -> Array:
     """``(count, size)`` vectors all over the ball of that radius: directions orthogonal by turns, a length from each share of it."""
-    directions = np.concatenate([np.linalg.qr(rng.standard_normal((size, size)))[0] for _ in range(-(-count // size))])
+    blocks = np.linalg.qr(rng.standard_normal((-(-count // size), size, size)))[0]
     shares = (rng.permutation(count) + 0.5) / count
-    return directions[:count] * (radius * shares[:, None] ** (1 / size))
+    return blocks.reshape(-1, size)[:count] * (radius * shares[:, None] ** (1 / size))
 
 
 def measured(objective: Climbable, pose: Array, basis: Array, offsets: Array) -> tuple[Array, Curvature]:
