@@ -100,17 +100,14 @@ def refine(
     ends = FEW if size <= FEW_PARAMETERS else MANY
     around = within(pairs_for(size), size, 1.0, rng)
     walk = _Walk(pool, pose, basis, steps, radius, rng)
-    rough = walk.climb(steps, ends, on_step)
-    end, rested = walk.end(), walk.error < ends.error
-    if rough:
+    if walk.climb(steps, ends, on_step):
         ellipsoid = Ellipsoid.of(np.linalg.inv(walk.curvature.inverse), WIDER * radius)
-        top, found = climb_surface(pool_at, end, basis, around, ellipsoid, on_step)
+        top, rested = climb_surface(pool_at, walk.end(), basis, around, ellipsoid, on_step)
         if top is not None:
-            end, rested, pool = top, found, pool_at(top)
-        else:
-            walk.climb(steps, dataclasses.replace(ends, rough=np.inf), on_step)
-            end, rested = walk.end(), walk.error < ends.error
-    return Averaged(end, walk.curvature.inverse, rested, pool[0](end[None]))
+            return Averaged(top, walk.curvature.inverse, rested, pool_at(top)[0](top[None]))
+        walk.climb(steps, dataclasses.replace(ends, rough=np.inf), on_step)
+    end = walk.end()
+    return Averaged(end, walk.curvature.inverse, walk.error < ends.error, pool[0](end[None]))
 
 
 class _Walk:

@@ -182,22 +182,18 @@ LESS, MORE, TWICE = 0.99, 1.01, 2.01
 
 @pytest.mark.parametrize("ends", [FEW, MANY])
 @pytest.mark.parametrize(
-    ("spreads", "rounds", "by_a_surface"),
+    ("spreads_of", "by_a_surface"),
     [
-        ([TWICE], 1, True),
-        ([MORE, TWICE], 2, True),
-        ([MORE, MORE, MORE], None, True),
-        ([MORE, MORE, LESS, TWICE, 0.0], None, False),
-        ([MORE, 0.0], 2, False),
+        (lambda before: [TWICE], True),
+        (lambda before: [*before, MORE], True),
+        (lambda before: [*before, LESS, TWICE, 0.0], False),
+        (lambda before: [MORE, 0.0], False),
     ],
 )
-def test_a_surface_follows_by_the_spread_until_the_trial_is_over(ends, spreads, rounds, by_a_surface, monkeypatch):
-    """Before its end only twice the spread tells; the list goes round by round, its last spread stays."""
-    trial = ends.trial // POOL - 1
-    if rounds is None:  # as long as the list says MORE, up to the end of the trial, and what follows it
-        spreads = [MORE] * (trial - 1) + spreads[2:]
-        rounds = len(spreads)
-    seen = itertools.chain((ends.rough * share for share in spreads), itertools.repeat(0.0))
+def test_a_surface_follows_by_the_spread_until_the_trial_is_over(ends, spreads_of, by_a_surface, monkeypatch):
+    """Round by round; before the trial's end only twice the spread tells, after it none."""
+    spreads = spreads_of([MORE] * (ends.trial // POOL - 2))
+    seen = (ends.rough * share for share in spreads)
     monkeypatch.setattr(averaging._Walk, "spread", lambda walk: next(seen))
     monkeypatch.setattr(averaging, "FEW_PARAMETERS", 3 if ends is FEW else 2)
     surface = mock.Mock(return_value=(np.eye(4), True))
@@ -206,7 +202,7 @@ def test_a_surface_follows_by_the_spread_until_the_trial_is_over(ends, spreads, 
     monkeypatch.setattr(averaging, "FEW" if ends is FEW else "MANY", without_error)
     taken: list[Scores] = []
     refine(always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 96, 1.0, np.random.default_rng(0), taken.append)
-    assert len(taken) == (1 + rounds) * POOL and surface.called == by_a_surface
+    assert len(taken) == (1 + len(spreads)) * POOL and surface.called == by_a_surface
 
 
 def test_too_few_steps_for_a_spread_are_no_reason_for_a_surface():
