@@ -78,7 +78,7 @@ void settle(const Argument *a);
 void update(const Argument *a);
 void place_pair(const Argument *a);
 void climb(const Argument *a);
-void strain(const Argument *a);
+void price_strain(const Argument *a);
 void resample_rows(const Argument *a);
 void add_moments_float(const Argument *a);
 void add_moments_double(const Argument *a);

@@ -43,7 +43,7 @@ static const struct {
     {"update", ">ddd", update},
     {"place_pair", "dddd>d", place_pair},
     {"climb", "ddddxx>d", climb},
-    {"strain", "d>d>d", strain},
+    {"price_strain", "ddn>d>d", price_strain},
     {"resample_rows", "fdnn>f", resample_rows},
     {"add_moments_float", "fffn>d", add_moments_float},
     {"add_moments_double", "dddn>d", add_moments_double},

@@ -1,4 +1,4 @@
-/* How poses stretch images: see medmi/registration/stiffness.py. */
+/* What poses pay for stretching images: see medmi/registration/stiffness.py. */
 
 #include <string.h>
 
@@ -44,8 +44,8 @@ static int finite_pose(const double *pose) {
     return 1;
 }
 
-/* E = log(A' A) / 2 and A^-T E = A (A' A)^-1 E of the linear part A of a pose. */
-static void strain_pose(const double *pose, int d, double *strain, double *by_linear) {
+/* E = log(A' A) / 2 and A^-T = A (A' A)^-1 of the linear part A of a pose. */
+static void strain_of(const double *pose, int d, double strain[MOST_DIMS][MOST_DIMS], double inverse[MOST_DIMS][MOST_DIMS]) {
     double squares[MOST_DIMS][MOST_DIMS] = {{0}}, axes[MOST_DIMS][MOST_DIMS] = {{0}}, inner[MOST_DIMS][MOST_DIMS] = {{0}};
     for (int i = 0; i < d; i++) {
         axes[i][i] = 1.0;
@@ -57,21 +57,45 @@ static void strain_pose(const double *pose, int d, double *strain, double *by_li
         const double along = log(squares[k][k]) / 2.0;
         for (int i = 0; i < d; i++)
             for (int j = 0; j < d; j++) {
-                const double pair = along * axes[i][k] * axes[j][k];
-                strain[d * i + j] += pair, inner[i][j] += pair / squares[k][k];
+                const double pair = axes[i][k] * axes[j][k];
+                strain[i][j] += along * pair, inner[i][j] += pair / squares[k][k];
             }
     }
     for (int i = 0; i < d; i++)
         for (int j = 0; j < d; j++)
-            for (int k = 0; k < d; k++) by_linear[d * i + j] += pose[4 * i + k] * inner[k][j];
+            for (int k = 0; k < d; k++) inverse[i][j] += pose[4 * i + k] * inner[k][j];
 }
 
-void strain(const Argument *a) {
-    const double *poses = a[0].data;
-    const int64_t batch = a[0].shape[0], d = a[1].shape[1];
-    double *strains = a[1].data, *by_linear = a[2].data;
-    memset(strains, 0, (size_t)a[1].size * sizeof(double));
-    memset(by_linear, 0, (size_t)a[2].size * sizeof(double));
+/* The price of one part of the strain; `slope` gains its derivative by that part. */
+static double price_part(double part[MOST_DIMS][MOST_DIMS], int d, double width, double slope[MOST_DIMS][MOST_DIMS]) {
+    double square = 0.0;
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j < d; j++) square += part[i][j] * part[i][j];
+    const double steepness = sqrt(1.0 + square / (width * width));
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j < d; j++) slope[i][j] += part[i][j] / steepness;
+    return square / (1.0 + steepness);
+}
+
+/* Of a finite pose; `slope`, 4 by 4, gains the derivative by A. */
+static double price_pose(const double *pose, int d, const double *widths, double *slope) {
+    double shape[MOST_DIMS][MOST_DIMS] = {{0}}, inverse[MOST_DIMS][MOST_DIMS] = {{0}};
+    double size[MOST_DIMS][MOST_DIMS] = {{0}}, by_strain[MOST_DIMS][MOST_DIMS] = {{0}}, trace = 0.0;
+    strain_of(pose, d, shape, inverse);
+    for (int i = 0; i < d; i++) trace += shape[i][i];
+    for (int i = 0; i < d; i++) size[i][i] = trace / d, shape[i][i] -= trace / d;
+    const double price = price_part(size, d, widths[0], by_strain) + price_part(shape, d, widths[1], by_strain);
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j < d; j++)
+            for (int k = 0; k < d; k++) slope[4 * i + j] += inverse[i][k] * by_strain[k][j];
+    return price;
+}
+
+void price_strain(const Argument *a) {
+    const double *poses = a[0].data, *widths = a[1].data;
+    const int64_t batch = a[0].shape[0], d = a[2].whole;
+    double *prices = a[3].data, *slopes = a[4].data;
+    memset(slopes, 0, (size_t)a[4].size * sizeof(double));
     for (int64_t b = 0; b < batch; b++)
-        if (finite_pose(poses + 16 * b)) strain_pose(poses + 16 * b, (int)d, strains + b * d * d, by_linear + b * d * d);
+        prices[b] = finite_pose(poses + 16 * b) ? price_pose(poses + 16 * b, (int)d, widths, slopes + 16 * b) : 0.0;
 }

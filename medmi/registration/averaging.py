@@ -55,8 +55,8 @@ class Ends:
     trial: int
 
 
-# Heads spread by up to 0.20 but for T1 and PET, limbs by 0.23 and more; where shape changes too, by up to 0.21 and from 0.33 on.
-FEW, MANY = Ends(0.055, 0.215, 3 * POOL), Ends(0.085, 1.3, 4 * POOL)
+# Heads spread by up to 0.21 but for T1 and PET, limbs by 0.23 and more; where shape changes too, limbs either by up to 1.0 or from 1.06 on.
+FEW, MANY = Ends(0.055, 0.215, 3 * POOL), Ends(0.085, 1.03, 4 * POOL)
 
 
 @dataclass(frozen=True)

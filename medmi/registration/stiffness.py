@@ -5,11 +5,13 @@ bone, noise stretches it by a tenth there, and coarse images agree better the sm
 images tell wherever they tell anything settles these parameters and leaves the others. Shifts and turns have none.
 
 With A the linear part of a pose, its strain is Hencky's, ``E = log(A' A) / 2``: the same however either image is turned, and opposite
-for a pose and its inverse. Its price is ``stiffness * WIDTH^2 / 2 * log(1 + ||E||^2 / WIDTH^2)`` (Frobenius), as of a Student's density:
-``stiffness / 2 * ||E||^2`` while the strain is small, and hardly more where sizes do differ, however much they do. Its derivative along
-a generator g of the tangent space is ``stiffness * <E, g> / (1 + ||E||^2 / WIDTH^2)``.
+for a pose and its inverse. It is the sum of a change of size, ``E_1 = tr(E) / d I``, and one of shape, ``E_2 = E - E_1``, which is rarer.
+Each costs ``stiffness * W_k^2 * (sqrt(1 + ||E_k||^2 / W_k^2) - 1)`` (Frobenius; Charbonnier's): ``stiffness / 2 * ||E_k||^2`` while it is
+small beside W_k, and in proportion to itself beyond, so that where sizes do differ the price moves the optimum no farther the more they do.
+It has one bottom. Its derivative by A is ``stiffness * A^-T E_k / sqrt(1 + ||E_k||^2 / W_k^2)``.
 
-Source of the strain: Hencky 1928; of a prior over the strains of an affine: Ashburner et al. 1997, NeuroImage 6.
+Source of the strain: Hencky 1928; of a prior over the strains of an affine: Ashburner et al. 1997, NeuroImage 6; of the price's shape:
+Charbonnier et al. 1997, IEEE Trans. Image Process. 6, Table I.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from medmi.registration.ascent import Climbable
 from medmi.registration.objective import Scores
 
 Array = np.ndarray
-# A tenth along each of three axes.
-WIDTH = 0.17
+# Changes of size and of shape beyond which the price goes in proportion to them.
+WIDTHS = np.array([0.01, 0.025])
 
 
 class Sampling(Climbable, Protocol):
@@ -57,16 +59,9 @@ class Stiff:
     def __call__(self, poses: Array, gradient: bool = True) -> Scores:
         """Evaluate affine poses ``(B, 4, 4)``."""
         scores = self.objective(poses, gradient)
-        strains, by_linear = strains_of(poses, self.spatial_dims)
-        shares = (strains**2).sum((1, 2)) / WIDTH**2
-        value = scores.value - self.stiffness * WIDTH**2 / 2 * np.log1p(shares)
-        if not gradient:
-            return replace(scores, value=value)
-        slopes = scores.gradient.copy()
-        slopes[:, : self.spatial_dims, : self.spatial_dims] -= (
-            by_linear * (self.stiffness / (1 + shares))[:, None, None]
-        )
-        return replace(scores, value=value, gradient=slopes)
+        prices, slopes = prices_of(poses, self.spatial_dims)
+        slopes = scores.gradient - self.stiffness * slopes if gradient else scores.gradient
+        return replace(scores, value=scores.value - self.stiffness * prices, gradient=slopes)
 
 
 def stiffened(objective: Sampling, stiffness: float, spatial_dims: int) -> Sampling:
@@ -74,12 +69,11 @@ def stiffened(objective: Sampling, stiffness: float, spatial_dims: int) -> Sampl
     return Stiff(objective, stiffness, spatial_dims) if stiffness else objective
 
 
-def strains_of(poses: Array, spatial_dims: int) -> tuple[Array, Array]:
-    """Strains E ``(B, d, d)``, symmetric, of the linear parts A of poses ``(B, 4, 4)``, 0 of rigid ones; and ``A^-T E``, likewise.
+def prices_of(poses: Array, spatial_dims: int) -> tuple[Array, Array]:
+    """Prices ``(B,)`` of affine poses ``(B, 4, 4)`` at a stiffness of 1, and their derivatives by the poses, likewise.
 
-    E is the derivative of ``||E||^2 / 2`` along the generators of the tangent space, ``A^-T E`` that by A itself. A pose that leads nowhere
-    has no strain; what it scores says so.
+    A pose that leads nowhere pays nothing; what it scores says so.
     """
-    strains, by_linear = np.empty((2, len(poses), spatial_dims, spatial_dims))
-    loops.strain(np.ascontiguousarray(poses), strains, by_linear)
-    return strains, by_linear
+    prices, slopes = np.empty(len(poses)), np.empty((len(poses), 4, 4))
+    loops.price_strain(np.ascontiguousarray(poses), WIDTHS, spatial_dims, prices, slopes)
+    return prices, slopes

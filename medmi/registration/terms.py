@@ -189,7 +189,7 @@ TERMS: dict[str, Term] = {
         informed,
         histogram_glance(normalised=False),
         rim=True,
-        stiffness=2.0,
+        stiffness=16.0,
     ),
     "nmi": Term(
         histogram_evaluation(normalised=True),
@@ -198,7 +198,7 @@ TERMS: dict[str, Term] = {
         above_one,
         histogram_glance(normalised=True),
         rim=True,
-        stiffness=0.5,
+        stiffness=4.0,
     ),
     "ncc": Term(cross_correlation, terms_torch.cross_correlation, lambda samples: 0.0, correlated),
     "ssd": Term(
