@@ -28,7 +28,7 @@ from medmi.registration.request import Request, Solution
 from medmi.registration.run import Run
 from medmi.registration.schedule import Stage, schedule
 from medmi.registration.search import started, started_thoroughly
-from medmi.registration.stiffness import Sampling, stiffened
+from medmi.registration.stiffness import Sampling, Stiff, stiffened
 from medmi.registration.terms import TERMS, Term
 from medmi.spatial.linear import LinearTransform
 
@@ -84,23 +84,25 @@ def solve(problem: Problem, request: Request) -> Solution:
 
 
 def _climbed_all(run: Run, poses: Array, given: Array) -> tuple[Summit, float]:
-    """Where all levels end, and the share of points that the first one loses over a background rim."""
+    """Where all levels end, and the share of points lost over a background rim that the last one went by."""
     summit = _climbed(run, 0, poses, run.coarse_term)
     lost = _lost(summit)
-    term = term_for(run.term, run.request.family, lost)
-    summit = _freed(run, summit, term.stiffness)
+    summit = _freed(run, summit, term_for(run.term, run.request.family, lost).stiffness)
     for level in range(1, len(run.stages)):
         run.tell(level)
         if isinstance(run.request.term, NeuralTerm):
             return _climbed_with_critic(run, run.request.term, summit.poses, given), lost
-        summit = _finer(run, level, summit.poses, term)
+        if level > 1 and not isinstance(run.request.term, nn.Module):
+            # The coarsest level's best pose can be one that the next leaves.
+            lost = _lost(summit)
+        summit = _finer(run, level, summit.poses, term_for(run.term, run.request.family, lost))
     return summit, lost
 
 
 def _lost(summit: Summit) -> float:
-    """The share of the coarsest level's points that its best pose, whose size is held, loses over a background rim."""
-    objective = cast(Objective | TorchObjective, summit.objective)
-    return objective.lost(summit.poses[summit.scores.best])
+    """The share of a level's points that its best pose loses over a background rim."""
+    objective = summit.objective.objective if isinstance(summit.objective, Stiff) else summit.objective
+    return cast(Objective | TorchObjective, objective).lost(summit.poses[summit.scores.best])
 
 
 def _freed(run: Run, summit: Summit, stiffness: float) -> Summit:
