@@ -8,7 +8,8 @@ J. R. Stat. Soc. B 13, section 3).
 Every round asks for points around its pose and shapes its ellipsoid as the surface before bent, so that a round is a map of poses
 to poses that knows next to nothing of the ones before: all that start near its fixed point end there. Along a flat motion it goes there
 slowly or swings about it. So each step also goes by how the step before changed what is left, as Anderson's extrapolation does with a
-memory of one (1965, J. ACM 12, section 4).
+memory of one (1965, J. ACM 12, section 4). Where surfaces on either side of a top each have it beyond the other, so that whole steps would
+lead to and fro for ever, steps out of sight are halved.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ PAIRS_EACH, SETS = 21, 8
 # Rounds at most. A pose rests when all steps to come would add up to less than this share of the ellipsoid: each is taken to be shorter
 # than the one before by the factor last seen, or by this one where that is more. Where the second surface leaves again over such a share of
 # what the first left along that way, that is the factor: along a flat motion a pose creeps while all else has come to rest.
-ROUNDS, REST, SHRINKING, CREEPING = 12, 0.025, 1 / 3, 0.8
+ROUNDS, REST, SHRINKING, CREEPING = 24, 0.025, 1 / 3, 0.8
 # Whose last step is longer than this share follows noise.
 FAR = 0.5
 # Half-axes go by this power of the curvature along them, up to so many times the shortest.
@@ -120,19 +121,23 @@ class _Way:
         taken: the step that was taken then.
         lengths: of every round, the longer of the two, as a share of the ellipsoid.
         again: the share of what the first surface left, along the way of the second, that this leaves again; 0 at any other one.
+        reach: share of the ellipsoid that a step goes towards a top out of it: half as much wherever one turns back from the last.
     """
 
     left: Array | None = None
     taken: Array | None = None
     lengths: list[float] = field(default_factory=list)
     again: float = 0.0
+    reach: float = 1.0
 
     def step(self, top: Array, ellipsoid: Ellipsoid) -> Array:
         """The step to take, mm ``(t,)`` within the ellipsoid, where a surface has its top at ``top``."""
         ahead = top @ ellipsoid.back
         far, step = float(np.linalg.norm(ahead)) > 1, _within_ball(ahead)
         self.again = 0.0
-        if self.left is not None and self.taken is not None and not far:
+        if far:
+            step *= self._reaching(ahead, ellipsoid)
+        elif self.left is not None and self.taken is not None:
             before = self.left @ ellipsoid.back
             change = ahead - before
             if len(self.lengths) == 1:
@@ -142,6 +147,12 @@ class _Way:
         self.left, self.taken = None if far else top, step @ ellipsoid.out
         self.lengths.append(max(float(np.linalg.norm(step)), min(1.0, float(np.linalg.norm(ahead)))))
         return self.taken
+
+    def _reaching(self, ahead: Array, ellipsoid: Ellipsoid) -> float:
+        """The reach towards a top out of the ellipsoid, where the last one may have been so too."""
+        if self.left is None and self.taken is not None and float(ahead @ (self.taken @ ellipsoid.back)) < 0:
+            self.reach /= 2
+        return self.reach
 
     @property
     def rests(self) -> bool:

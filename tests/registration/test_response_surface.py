@@ -122,6 +122,20 @@ def test_rounds_that_swing_or_creep_or_flee_are_seen_through(factor):
     assert rested and len(told) == 3
 
 
+def test_a_top_that_each_side_sees_beyond_the_other_is_found():
+    """Whole steps, as long as the sides are apart, would lead to and fro between them."""
+    way = np.array([1.0, 0, 0])
+
+    def pool_at(pose: np.ndarray):
+        aside = float((pose[:3, 3] - SUMMIT) @ way)
+        top = SUMMIT if abs(aside) < 0.3 else pose[:3, 3] - 1.9 * np.sign(aside) * way
+        return [lambda poses, gradient: scored(-0.5 * ((poses[:, :3, 3] - top) ** 2).sum(-1))] * SETS
+
+    pose, rested = climb_surface(pool_at, at(SUMMIT + 0.5 * way), BASIS, OFFSETS, ball(1.0))
+    np.testing.assert_allclose(pose[:3, 3], SUMMIT, atol=1e-9)
+    assert rested
+
+
 def test_points_are_drawn_around_the_pose_of_each_round():
     seen: list[np.ndarray] = []
     told: list[Scores] = []
