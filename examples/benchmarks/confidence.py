@@ -6,8 +6,9 @@ the coefficients into ``medmi/registration/calibration.py`` and the plot into ``
 
 A run is *right* when its mean error over the foreground (Otsu) of the fixed image is under 2 mm, or under twice the geometric mean of
 its spacing. Where the patient moved between the two scans, a run whose error is over the limit by no more than that is *undecided*: it is
-left out of the fit, and all is printed both with and without such runs. Patients are split in two halves: coefficients come from one, what
-is printed from the other; and once from both halves, each judged by coefficients fitted to the other.
+left out of the fit, and all is printed with such runs, without them, and without simulated ultrasound too. Patients are split in two
+halves: coefficients come from one, what is printed from the other; and once from both halves, each judged by coefficients fitted to the
+other.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 from confidence_cases import Case, drawn, made_failures, make, moved_mm
+from confidence_plot import EDGES, draw_plot
 from scipy.optimize import lsq_linear, minimize
 from scipy.special import expit
 from scipy.stats import spearmanr
@@ -51,7 +53,6 @@ SIGNS = {
     "restart": -1,
 }
 RIDGE = 1.0
-EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 
 def run(case: Case, folder: pathlib.Path) -> Row:
@@ -97,6 +98,19 @@ def right(rows: list[Row]) -> Array:
 def decided(rows: list[Row]) -> list[Row]:
     """The rows whose truth is known well enough to call them right or wrong."""
     return [row for row in rows if not 0 <= row["error"] - row["limit"] <= moved_mm(row["patient"], row["pair"])]
+
+
+def scanned(rows: list[Row]) -> list[Row]:
+    """The decided rows of two scans."""
+    return [row for row in decided(rows) if "ultrasound" not in row["pair"]]
+
+
+# What is judged, of one half of the patients and of both.
+CHOICES = {
+    "all runs": list,
+    "without the undecided": decided,
+    "without the undecided and simulated ultrasound": scanned,
+}
 
 
 def table(rows: list[Row]) -> Array:
@@ -172,11 +186,11 @@ def report(rows: list[Row], confidence: Array, expected: Array) -> None:
 def report_crossed(halves: list[list[Row]]) -> None:
     """Print the same over both halves of the patients, each judged by the coefficients that the other gives."""
     readings = [fit(decided(half)) for half in reversed(halves)]
-    for title, choose in (("both halves, each by the other's", list), ("both, without the undecided", decided)):
+    for title, choose in CHOICES.items():
         chosen = [choose(half) for half in halves]
         confidence = [confidences(half, own[0]) for half, own in zip(chosen, readings)]
         expected = [expected_errors(half, own[1]) for half, own in zip(chosen, readings)]
-        print(f"\n{title}: ", end="")
+        print(f"\nboth halves, each by the other's, {title}: ", end="")
         report([row for half in chosen for row in half], np.concatenate(confidence), np.concatenate(expected))
 
 
@@ -212,46 +226,6 @@ def report_made(rows: list[Row], confidence: Array) -> None:
         print(f"{name:22} {mine.sum():5d} {len(wrong):6d} {most:>8} {middle:>31}")
 
 
-def draw_plot(rows: list[Row], confidence: Array, expected: Array, path: pathlib.Path) -> None:
-    """The reliability plot, and the expected beside the true error."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    truth, errors = right(rows), np.array([row["error"] for row in rows])
-    figure, (left, other) = plt.subplots(1, 2, figsize=(9.6, 4.4), layout="constrained")
-    cells = np.digitize(confidence, EDGES[1:-1])
-    for cell in np.unique(cells):
-        mine = cells == cell
-        share, count = truth[mine].mean(), int(mine.sum())
-        left.errorbar(
-            confidence[mine].mean(),
-            share,
-            1.96 * ((share * (1 - share) + 1 / (4 * count)) / count) ** 0.5,
-            fmt="o",
-            color="#0f7a9c",
-        )
-        left.annotate(f" {count}", (confidence[mine].mean(), share), color="#66727f", fontsize=8)
-    left.plot([0, 1], [0, 1], color="#c0c8d0", zorder=0)
-    left.set(
-        xlabel="confidence",
-        ylabel="share that was right",
-        title="On patients not used for calibration",
-        ylim=(-0.05, 1.05),
-    )
-    for wanted, colour, label in ((True, "#0b7d57", "right"), (False, "#b3261e", "wrong")):
-        mine = truth == wanted
-        other.loglog(expected[mine], errors[mine], ".", color=colour, alpha=0.6, label=label)
-    ends = [0.05, 300]
-    other.plot(ends, ends, color="#c0c8d0", zorder=0)
-    other.set(
-        xlabel="expected error, mm", ylabel="true error, mm", title="Mean over the foreground", xlim=ends, ylim=ends
-    )
-    other.legend(frameon=False)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-
-
 def write_calibration(readings: tuple[Reading, Reading], path: pathlib.Path) -> None:
     """Replace the two coefficient rows of the calibration module."""
     text = path.read_text()
@@ -283,7 +257,8 @@ def main() -> None:
     print(f"{datetime.date.today()}  {platform.machine()} {platform.system()}, Python {platform.python_version()}")
     took = np.median([row["seconds"] for row in natural], axis=0)
     print(f"median seconds: registration {took[0]:.2f}, judgement {took[1]:.2f}")
-    for title, chosen in (("all runs", tested), ("without the undecided", decided(tested))):
+    for title, choose in CHOICES.items():
+        chosen = choose(tested)
         print(f"\n{title}: ", end="")
         report(chosen, confidences(chosen, readings[0]), expected_errors(chosen, readings[1]))
     report_crossed([fitted, tested])
@@ -293,7 +268,8 @@ def main() -> None:
     report_made(made, confidences(made, readings[0]))
     if options.write:
         write_calibration(readings, ROOT / "medmi" / "registration" / "calibration.py")
-        draw_plot(tested, confidence, expected, ROOT / "docs" / "reliability.png")
+        errors = np.array([row["error"] for row in tested])
+        draw_plot(right(tested), errors, confidence, expected, ROOT / "docs" / "reliability.png")
 
 
 if __name__ == "__main__":

@@ -17,34 +17,33 @@ class Reading:
 
 # Log-odds that the mean error over the foreground is under the limit.
 CONFIDENCE = Reading(
-    -2.2824,
+    -1.1727,
     MappingProxyType(
         {
-            "spread": -0.6303,
-            "fine_fall": 1.216,
-            "relative_fall": 0.4862,
-            "lead": 0.4899,
-            "edge_fall": 7.0593,
-            "edge_lead": 0.4293,
-            "view": 0.6164,
-            "search": -0.0994,
-            "restart": -0.4616,
+            "spread": -0.0894,
+            "fine_fall": 0.6654,
+            "relative_fall": 0.7136,
+            "lead": 0.6894,
+            "edge_fall": 11.4814,
+            "edge_lead": 0.2073,
+            "view": 0.8756,
+            "search": -0.0585,
+            "restart": -0.6206,
         }
     ),
 )
 ERROR = Reading(
-    1.0317,
+    0.6558,
     MappingProxyType(
         {
-            "spread": 0.2772,
-            "fine_fall": -0.0687,
-            "relative_fall": -0.4081,
-            "lead": -0.1045,
-            "edge_fall": -4.1779,
-            "edge_lead": -0.7342,
-            "held": -0.4898,
-            "search": 0.1166,
-            "restart": 0.3055,
+            "spread": 0.2571,
+            "relative_fall": -0.5374,
+            "lead": -0.0776,
+            "edge_fall": -3.5668,
+            "edge_lead": -0.8307,
+            "held": -0.6598,
+            "search": 0.1376,
+            "restart": 0.3124,
         }
     ),
 )
