@@ -36,17 +36,19 @@ POOL = SETS
 CURVATURE_PAIRS = 3
 # How many times as wide as the steps look around a pose is the ellipsoid of a response surface.
 WIDER = 2.0
+# Of the radius: where voxels are finer than that, ends agree to a smaller part of it than they need.
+FINEST = 0.7
 # A quadratic of more parameters takes several times as long as steps do.
 FEW_PARAMETERS = 7
 
 
 @dataclass(frozen=True)
 class Ends:
-    """What ends the steps, in shares of the radius.
+    """What ends the steps.
 
     Attributes:
-        error: of the mean by chance, under which it rests.
-        rough: spread of the tops over which a response surface is fitted; before the trial is over, twice as much.
+        error: of the mean by chance, under which it rests, in voxels.
+        rough: spread of the tops over which a response surface is fitted (a share of the radius); before the trial is over, twice as much.
         trial: steps after which the spread is known well enough, in whole rounds of the sets.
     """
 
@@ -55,8 +57,21 @@ class Ends:
     trial: int
 
 
-# Heads spread by up to 0.21 but for T1 and PET, limbs by 0.23 and more; where shape changes too, limbs either by up to 1.0 or from 1.06 on.
-FEW, MANY = Ends(0.055, 0.215, 3 * POOL), Ends(0.085, 1.03, 4 * POOL)
+# Heads spread by up to 0.21 but for T1 and PET, limbs by 0.23 and more; where shape changes too, T1 of limbs by up to 1.01 or from 1.11 on.
+FEW, MANY = Ends(0.055, 0.215, 3 * POOL), Ends(0.07, 1.06, 6 * POOL)
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What counts as far, mm.
+
+    Attributes:
+        radius: around the pose that the value is smoothed over; no step is longer.
+        voxel: of the fixed image; below ``FINEST`` of the radius it counts as that long.
+    """
+
+    radius: float
+    voxel: float
 
 
 @dataclass(frozen=True)
@@ -81,7 +96,7 @@ def refine(
     pose: Array,
     basis: Array,
     steps: int,
-    radius: float,
+    lengths: Lengths,
     rng: np.random.Generator,
     on_step: OnStep = None,
 ) -> Averaged:
@@ -92,16 +107,16 @@ def refine(
         pose: where to start.
         basis: scaled generators: a unit moves the far corner by 1 mm.
         steps: most pairs of evaluations, after those that measure the curvature first and before those of a response surface.
-        radius: mm around the pose that the value is smoothed over; no step is longer.
+        lengths: what counts as far.
         rng: of the places around the pose.
         on_step: called with the scores of each pair, and the last of each round of a response surface.
     """
     pool, size = pool_at(pose), len(basis)
     ends = FEW if size <= FEW_PARAMETERS else MANY
     around = within(pairs_for(size), size, 1.0, rng)
-    walk = _Walk(pool, pose, basis, steps, radius, rng)
+    walk = _Walk(pool, pose, basis, steps, lengths, rng)
     if walk.climb(steps, ends, on_step):
-        ellipsoid = Ellipsoid.of(np.linalg.inv(walk.curvature.inverse), WIDER * radius)
+        ellipsoid = Ellipsoid.of(np.linalg.inv(walk.curvature.inverse), WIDER * lengths.radius)
         top, rested = climb_surface(pool_at, walk.end(), basis, around, ellipsoid, on_step)
         if top is not None:
             return Averaged(top, walk.curvature.inverse, rested, pool_at(top)[0](top[None]))
@@ -116,14 +131,21 @@ class _Walk:
     Attributes:
         done: how many.
         curvature: of the smoothed value.
-        error: standard deviation of the mean of the tops, as a share of the radius; infinite before two are known.
+        error: standard deviation of the mean of the tops, in voxels; infinite before two are known.
     """
 
     def __init__(
-        self, pool: Sequence[Climbable], pose: Array, basis: Array, steps: int, radius: float, rng: np.random.Generator
+        self,
+        pool: Sequence[Climbable],
+        pose: Array,
+        basis: Array,
+        steps: int,
+        lengths: Lengths,
+        rng: np.random.Generator,
     ) -> None:
-        self.pool, self.basis, self.radius, self.done, self.error = pool, basis, radius, 0, np.inf
-        size = len(basis)
+        self.pool, self.basis, self.done, self.error = pool, basis, 0, np.inf
+        self.radius = radius = lengths.radius
+        self.voxel, size = max(lengths.voxel, FINEST * radius), len(basis)
         slope, self.curvature = measured(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
         self.origin = self._from(pose, _at_most(self.curvature.inverse @ slope, radius))
         self.offsets = within(steps, size, radius, rng)
@@ -139,7 +161,7 @@ class _Walk:
                 on_step(scores)
             if self.done % POOL == 0 and self.done > POOL:
                 spread = self.spread()
-                self.error = spread / np.sqrt(self.done - POOL)
+                self.error = spread * self.radius / (self.voxel * np.sqrt(self.done - POOL))
                 rough = self.done <= ends.trial and spread > ends.rough * (1 if self.done == ends.trial else 2)
         return rough
 

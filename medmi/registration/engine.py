@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from medmi.registration.ascent import LEAST_OVERLAP, ascend
-from medmi.registration.averaging import POOL, refine
+from medmi.registration.averaging import POOL, Lengths, refine
 from medmi.registration.dense import make_dense_objective
 from medmi.registration.drawing import chances, draw_sets, everywhere, in_view, surplus_of_spans
 from medmi.registration.evidence import Evidence
@@ -178,7 +178,8 @@ def _refined(run: Run, level: int, poses: Array, term: Term) -> Summit:
         return pools[-1][1]
 
     start, places = begun.poses[begun.scores.best], np.random.default_rng(0)
-    end = refine(pool_at, start, run.basis(level), stage.steps, stage.spacing, places, run.record(level))
+    lengths = Lengths(stage.spacing, run.problem.fixed.voxel)
+    end = refine(pool_at, start, run.basis(level), stage.steps, lengths, places, run.record(level))
     run.record(level)(end.scores)
     return Summit(end.pose[None], end.scores, some, end.rested)
 
@@ -249,7 +250,7 @@ def _evidence(run: Run, pose: Array, lost: float) -> Evidence | None:
         term=term_for(TERMS["mi"], family, lost),
         scales=SCALES[family],
         spatial_dims=run.problem.spatial_dims,
-        spacing=float(run.problem.fixed.grid.spacing.log().mean().exp()),
+        spacing=run.problem.fixed.voxel,
         seed=run.request.seed,
     )
 

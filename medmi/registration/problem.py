@@ -32,6 +32,11 @@ class Side:
     grid: Grid
     mask: torch.Tensor | None
 
+    @property
+    def voxel(self) -> float:
+        """Geometric mean of the spacing, mm."""
+        return float(self.grid.spacing.log().mean().exp())
+
 
 @dataclass(frozen=True)
 class Problem:

@@ -79,15 +79,14 @@ class Plan:
 
 def schedule(problem: Problem, plan: Plan) -> list[Stage]:
     """The stages of a plan for this problem: spacings are shares of the smaller field of view, down to the plan's finest."""
-    extents, voxels = [], []
+    extents = []
     for side in (problem.fixed, problem.moving):
         sizes = side.grid.spacing * (side.grid.spacing.new_tensor(side.grid.shape) - 1)
         extents.append(float(sizes.log().mean().exp()))
-        voxels.append(float(side.grid.spacing.log().mean().exp()))
     first, *finer = STEPS_ACROSS[problem.spatial_dims]
     across = (first, *(plan.detail * steps for steps in finer))
     rows = zip(across, plan.points, plan.poses, plan.steps, plan.bins)
-    least = plan.finest * min(voxels)
+    least = plan.finest * min(problem.fixed.voxel, problem.moving.voxel)
     return [
         Stage(max(min(extents) / count, least), n, poses, steps, 1.0, bins) for count, n, poses, steps, bins in rows
     ]

@@ -12,7 +12,7 @@ from scipy.linalg import logm
 
 from medmi.registration import averaging
 from medmi.registration.ascent import Climbable
-from medmi.registration.averaging import FEW, MANY, POOL, Ends, measured, refine, within
+from medmi.registration.averaging import FEW, FINEST, MANY, POOL, Ends, Lengths, measured, refine, within
 from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
 from medmi.registration.response_surface import ROUNDS, PoolAt
@@ -56,7 +56,14 @@ def always(pool: list[Climbable]) -> PoolAt:
 
 def refined(noise: float, steps: int = 64, seed: int = 0, radius: float = 1.0):
     draw = hill(noise, seed)
-    return refine(always([draw() for _ in range(POOL)]), np.eye(4), BASIS, steps, radius, np.random.default_rng(seed))
+    return refine(
+        always([draw() for _ in range(POOL)]),
+        np.eye(4),
+        BASIS,
+        steps,
+        Lengths(radius, 1.0),
+        np.random.default_rng(seed),
+    )
 
 
 def test_a_quadratic_gives_its_gradient_and_inverse_hessian():
@@ -91,19 +98,20 @@ def test_a_smooth_hill_is_climbed_to_its_summit_and_rests():
 
 
 @pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("voxel", [0.3, 0.8, 1.0])
 @pytest.mark.parametrize("noise", [0.0, 0.05, 0.09, 0.12])
-def test_steps_end_when_chance_moves_the_mean_by_little(noise, many, monkeypatch):
+def test_steps_end_when_chance_moves_the_mean_by_little(noise, voxel, many, monkeypatch):
     """The tops of quadratics are their summits; the mean of n that spread by s is off by ``s / sqrt(n)``."""
     monkeypatch.setattr(averaging, "FEW", Ends(0.04, 1.0, 3 * POOL))
     monkeypatch.setattr(averaging, "MANY", Ends(0.03, 1.0, 3 * POOL))
     monkeypatch.setattr(averaging, "FEW_PARAMETERS", 2 if many else 3)
     draw, taken = hill(noise), []
     pool = [draw() for _ in range(POOL)]
-    end = refine(always(pool), np.eye(4), BASIS, 400, 1.0, np.random.default_rng(0), taken.append)
+    end = refine(always(pool), np.eye(4), BASIS, 400, Lengths(0.9, voxel), np.random.default_rng(0), taken.append)
 
     def error(rounds: int) -> float:
         tops = np.tile(summits_of(noise), (rounds, 1))
-        return float(np.sqrt(tops.var(0, ddof=1).sum() / len(tops)))
+        return float(np.sqrt(tops.var(0, ddof=1).sum() / len(tops))) / max(voxel, FINEST * 0.9)
 
     enough = next(rounds for rounds in itertools.count(1) if error(rounds) < (0.03 if many else 0.04))
     assert len(taken) == (1 + enough) * POOL and end.rested
@@ -113,7 +121,13 @@ def test_where_they_are_never_enough_all_are_taken(monkeypatch):
     monkeypatch.setattr(averaging, "FEW", Ends(0.0, np.inf, 3 * POOL))
     taken, draw = [], hill(0.3)
     end = refine(
-        always([draw() for _ in range(POOL)]), np.eye(4), BASIS, 45, 1.0, np.random.default_rng(0), taken.append
+        always([draw() for _ in range(POOL)]),
+        np.eye(4),
+        BASIS,
+        45,
+        Lengths(1.0, 1.0),
+        np.random.default_rng(0),
+        taken.append,
     )
     assert len(taken) == 45 and not end.rested
 
@@ -132,7 +146,7 @@ def test_the_start_is_forgotten():
     for start in ([0.0, 0.0, 0.0], [0.6, -0.7, 0.4]):
         pose = np.eye(4)
         pose[:3, 3] = start
-        ends.append(refine(always(pool), pose, BASIS, 64, 1.0, np.random.default_rng(5)).pose[:3, 3])
+        ends.append(refine(always(pool), pose, BASIS, 64, Lengths(1.0, 1.0), np.random.default_rng(5)).pose[:3, 3])
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-8)
 
 
@@ -156,7 +170,9 @@ def restless(parameters: int) -> tuple[list[np.ndarray], int]:
     for start in ([0.5, -1.5, 0.2], [1.6, -2.4, 0.9]):
         pose, told = np.eye(4), []
         pose[:3, 3] = start
-        ends.append(refine(always(pool), pose, basis, 64, 0.8, np.random.default_rng(5), told.append).pose[:3, 3])
+        ends.append(
+            refine(always(pool), pose, basis, 64, Lengths(0.8, 1.0), np.random.default_rng(5), told.append).pose[:3, 3]
+        )
     return ends, len(told)
 
 
@@ -201,7 +217,15 @@ def test_a_surface_follows_by_the_spread_until_the_trial_is_over(ends, spreads_o
     without_error = Ends(1e-3, ends.rough, ends.trial)  # under which no spread but 0 is
     monkeypatch.setattr(averaging, "FEW" if ends is FEW else "MANY", without_error)
     taken: list[Scores] = []
-    refine(always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 96, 1.0, np.random.default_rng(0), taken.append)
+    refine(
+        always([hill()() for _ in range(POOL)]),
+        np.eye(4),
+        BASIS,
+        96,
+        Lengths(1.0, 1.0),
+        np.random.default_rng(0),
+        taken.append,
+    )
     assert len(taken) == (1 + len(spreads)) * POOL and surface.called == by_a_surface
 
 
@@ -213,7 +237,7 @@ def test_too_few_steps_for_a_spread_are_no_reason_for_a_surface():
         np.eye(4),
         BASIS,
         2 * POOL - 1,
-        1.0,
+        Lengths(1.0, 1.0),
         np.random.default_rng(0),
         taken.append,
     )
@@ -234,7 +258,7 @@ def test_the_scores_are_those_of_the_end_by_points_around_it(rough, monkeypatch)
 
         return [objective] * POOL
 
-    end = refine(pool_at, np.eye(4), BASIS, 64, 0.1, np.random.default_rng(0))
+    end = refine(pool_at, np.eye(4), BASIS, 64, Lengths(0.1, 1.0), np.random.default_rng(0))
     expected = pool_at(end.pose if rough < 0 else np.eye(4))[0](end.pose[None])
     np.testing.assert_allclose(end.scores.value, expected.value, atol=1e-12)
 
@@ -261,7 +285,7 @@ def test_poses_stay_in_their_group():
         return Scores(value, np.ones(len(poses)), value, value, slopes)
 
     start = moved_along(np.eye(4)[None], np.array([[1.2]]), turns)[0]
-    pose = refine(always([objective]), start, turns, 40, 0.5, np.random.default_rng(0)).pose
+    pose = refine(always([objective]), start, turns, 40, Lengths(0.5, 1.0), np.random.default_rng(0)).pose
     angle = np.real(logm(pose[:3, :3]))[1, 0]
     np.testing.assert_allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-12)
     assert angle == pytest.approx(np.pi / 2, abs=0.02)
@@ -273,13 +297,13 @@ def test_slopes_that_are_not_finite_leave_the_pose_where_it_is(bad):
         return Scores(*[np.full(len(poses), bad)] * 4, np.full((len(poses), 4, 4), bad))
 
     assert np.array_equal(
-        refine(always([objective]), np.eye(4), BASIS, 4, 1.0, np.random.default_rng(0)).pose, np.eye(4)
+        refine(always([objective]), np.eye(4), BASIS, 4, Lengths(1.0, 1.0), np.random.default_rng(0)).pose, np.eye(4)
     )
 
 
 def test_each_pair_is_told_and_lies_around_the_pose():
     told: list[Scores] = []
-    refine(always([hill()()]), np.eye(4), BASIS, 5, 1.0, np.random.default_rng(0), told.append)
+    refine(always([hill()()]), np.eye(4), BASIS, 5, Lengths(1.0, 1.0), np.random.default_rng(0), told.append)
     assert [len(scores.similarity) for scores in told] == [2] * 5
 
 
