@@ -93,8 +93,8 @@ def _climbed_all(run: Run, poses: Array, given: Array) -> tuple[Summit, float]:
         if isinstance(run.request.term, NeuralTerm):
             return _climbed_with_critic(run, run.request.term, summit.poses, given), lost
         if level > 1 and not isinstance(run.request.term, nn.Module):
-            # The coarsest level's best pose can be one that the next leaves.
-            lost = _lost(summit)
+            # The coarsest level's best pose can be one that the next leaves; the next can lose more as it changes sizes.
+            lost = min(lost, _lost(summit))
         summit = _finer(run, level, summit.poses, term_for(run.term, run.request.family, lost))
     return summit, lost
 

@@ -36,7 +36,7 @@ def turned(image: sitk.Image, degrees: float, mm: float, seed: int) -> tuple[sit
     rng = np.random.default_rng(seed)
     d = image.GetDimension()
     turn, way = rotation(degrees, d, rng), rng.normal(size=d)
-    middle = np.array(image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()]))
+    middle = middle_of(image)
     end = middle + mm * way / np.linalg.norm(way)
 
     def motion(points: np.ndarray) -> np.ndarray:
@@ -46,6 +46,23 @@ def turned(image: sitk.Image, degrees: float, mm: float, seed: int) -> tuple[sit
     out.SetOrigin(motion(np.array(image.GetOrigin())).tolist())
     out.SetDirection((turn @ np.array(image.GetDirection()).reshape(d, d)).ravel().tolist())
     return out, motion
+
+
+def middle_of(image: sitk.Image) -> np.ndarray:
+    return np.array(image.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in image.GetSize()]))
+
+
+def enlarged(image: sitk.Image, factor: float) -> tuple[sitk.Image, Map]:
+    """The image with its header made so much larger about its middle, and that as a map of points."""
+    middle = middle_of(image)
+
+    def growth(points: np.ndarray) -> np.ndarray:
+        return middle + factor * (np.asarray(points) - middle)
+
+    out = sitk.Image(image)
+    out.SetOrigin(growth(np.array(image.GetOrigin())).tolist())
+    out.SetSpacing((factor * np.array(image.GetSpacing())).tolist())
+    return out, growth
 
 
 def voxel_points(image: sitk.Image, index: np.ndarray) -> np.ndarray:
