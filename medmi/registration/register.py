@@ -14,6 +14,7 @@ from torch import nn
 from medmi.grid import Grid
 from medmi.image import Image
 from medmi.registration.engine import Request, solve
+from medmi.registration.freed_memory import keep_freed_memory
 from medmi.registration.inputs import (
     ImageLike,
     TransformLike,
@@ -86,6 +87,7 @@ def register(
     Raises:
         InputError: an image, mask, transform or option that cannot be used; the message says which and what to do.
     """
+    keep_freed_memory()
     images = [as_image(image, role) for image, role in ((fixed, "fixed"), (moving, "moving"))]
     masks = [
         None if m is None else as_image(m, role)
