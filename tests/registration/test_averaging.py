@@ -17,6 +17,7 @@ from medmi.registration.motion import moved_along
 from medmi.registration.objective import Scores
 from medmi.registration.response_surface import ROUNDS, PoolAt
 
+MM = Lengths(radius=1.0, voxel=1.0)
 # Translations: tangent coordinates are mm and compose by addition, so that a quadratic in them is exact.
 BASIS = np.zeros((3, 4, 4))
 BASIS[[0, 1, 2], [0, 1, 2], [3, 3, 3]] = 1
@@ -56,14 +57,8 @@ def always(pool: list[Climbable]) -> PoolAt:
 
 def refined(noise: float, steps: int = 64, seed: int = 0, radius: float = 1.0):
     draw = hill(noise, seed)
-    return refine(
-        always([draw() for _ in range(POOL)]),
-        np.eye(4),
-        BASIS,
-        steps,
-        Lengths(radius, 1.0),
-        np.random.default_rng(seed),
-    )
+    pool, lengths = always([draw() for _ in range(POOL)]), Lengths(radius, 1.0)
+    return refine(pool, np.eye(4), BASIS, steps, lengths, np.random.default_rng(seed))
 
 
 def test_a_quadratic_gives_its_gradient_and_inverse_hessian():
@@ -120,15 +115,8 @@ def test_steps_end_when_chance_moves_the_mean_by_little(noise, voxel, many, monk
 def test_where_they_are_never_enough_all_are_taken(monkeypatch):
     monkeypatch.setattr(averaging, "FEW", Ends(0.0, np.inf, 3 * POOL))
     taken, draw = [], hill(0.3)
-    end = refine(
-        always([draw() for _ in range(POOL)]),
-        np.eye(4),
-        BASIS,
-        45,
-        Lengths(1.0, 1.0),
-        np.random.default_rng(0),
-        taken.append,
-    )
+    pool = always([draw() for _ in range(POOL)])
+    end = refine(pool, np.eye(4), BASIS, 45, MM, np.random.default_rng(0), taken.append)
     assert len(taken) == 45 and not end.rested
 
 
@@ -146,7 +134,7 @@ def test_the_start_is_forgotten():
     for start in ([0.0, 0.0, 0.0], [0.6, -0.7, 0.4]):
         pose = np.eye(4)
         pose[:3, 3] = start
-        ends.append(refine(always(pool), pose, BASIS, 64, Lengths(1.0, 1.0), np.random.default_rng(5)).pose[:3, 3])
+        ends.append(refine(always(pool), pose, BASIS, 64, MM, np.random.default_rng(5)).pose[:3, 3])
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-8)
 
 
@@ -170,9 +158,8 @@ def restless(parameters: int) -> tuple[list[np.ndarray], int]:
     for start in ([0.5, -1.5, 0.2], [1.6, -2.4, 0.9]):
         pose, told = np.eye(4), []
         pose[:3, 3] = start
-        ends.append(
-            refine(always(pool), pose, basis, 64, Lengths(0.8, 1.0), np.random.default_rng(5), told.append).pose[:3, 3]
-        )
+        end = refine(always(pool), pose, basis, 64, Lengths(0.8, 1.0), np.random.default_rng(5), told.append)
+        ends.append(end.pose[:3, 3])
     return ends, len(told)
 
 
@@ -217,30 +204,15 @@ def test_a_surface_follows_by_the_spread_until_the_trial_is_over(ends, spreads_o
     without_error = Ends(1e-3, ends.rough, ends.trial)  # under which no spread but 0 is
     monkeypatch.setattr(averaging, "FEW" if ends is FEW else "MANY", without_error)
     taken: list[Scores] = []
-    refine(
-        always([hill()() for _ in range(POOL)]),
-        np.eye(4),
-        BASIS,
-        96,
-        Lengths(1.0, 1.0),
-        np.random.default_rng(0),
-        taken.append,
-    )
+    refine(always([hill()() for _ in range(POOL)]), np.eye(4), BASIS, 96, MM, np.random.default_rng(0), taken.append)
     assert len(taken) == (1 + len(spreads)) * POOL and surface.called == by_a_surface
 
 
 def test_too_few_steps_for_a_spread_are_no_reason_for_a_surface():
     taken: list[Scores] = []
     draw = hill(3.0)
-    end = refine(
-        always([draw() for _ in range(POOL)]),
-        np.eye(4),
-        BASIS,
-        2 * POOL - 1,
-        Lengths(1.0, 1.0),
-        np.random.default_rng(0),
-        taken.append,
-    )
+    pool = always([draw() for _ in range(POOL)])
+    end = refine(pool, np.eye(4), BASIS, 2 * POOL - 1, MM, np.random.default_rng(0), taken.append)
     assert len(taken) == 2 * POOL - 1 and not end.rested
 
 
@@ -296,14 +268,13 @@ def test_slopes_that_are_not_finite_leave_the_pose_where_it_is(bad):
     def objective(poses: np.ndarray, gradient: bool = True) -> Scores:
         return Scores(*[np.full(len(poses), bad)] * 4, np.full((len(poses), 4, 4), bad))
 
-    assert np.array_equal(
-        refine(always([objective]), np.eye(4), BASIS, 4, Lengths(1.0, 1.0), np.random.default_rng(0)).pose, np.eye(4)
-    )
+    end = refine(always([objective]), np.eye(4), BASIS, 4, MM, np.random.default_rng(0))
+    assert np.array_equal(end.pose, np.eye(4))
 
 
 def test_each_pair_is_told_and_lies_around_the_pose():
     told: list[Scores] = []
-    refine(always([hill()()]), np.eye(4), BASIS, 5, Lengths(1.0, 1.0), np.random.default_rng(0), told.append)
+    refine(always([hill()()]), np.eye(4), BASIS, 5, MM, np.random.default_rng(0), told.append)
     assert [len(scores.similarity) for scores in told] == [2] * 5
 
 
