@@ -36,7 +36,7 @@ POOL = SETS
 CURVATURE_PAIRS = 3
 # How many times as wide as the steps look around a pose is the ellipsoid of a response surface.
 WIDER = 2.0
-# Of the radius: where voxels are finer than that, ends agree to a smaller part of it than they need.
+# Of the radius, the least that errors are told in: to look for parts of finer voxels would take many steps for what no one sees.
 FINEST = 0.7
 # A quadratic of more parameters takes several times as long as steps do.
 FEW_PARAMETERS = 7
@@ -47,7 +47,7 @@ class Ends:
     """What ends the steps.
 
     Attributes:
-        error: of the mean by chance, under which it rests, in voxels.
+        error: of the mean by chance, under which it rests, in ``Lengths.unit``.
         rough: spread of the tops over which a response surface is fitted (a share of the radius); before the trial is over, twice as much.
         trial: steps after which the spread is known well enough, in whole rounds of the sets.
     """
@@ -67,11 +67,16 @@ class Lengths:
 
     Attributes:
         radius: around the pose that the value is smoothed over; no step is longer.
-        voxel: of the fixed image; below ``FINEST`` of the radius it counts as that long.
+        voxel: of the fixed image.
     """
 
     radius: float
     voxel: float
+
+    @property
+    def unit(self) -> float:
+        """What errors are told in: a voxel, or ``FINEST`` of the radius where that is longer."""
+        return max(self.voxel, FINEST * self.radius)
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class _Walk:
     Attributes:
         done: how many.
         curvature: of the smoothed value.
-        error: standard deviation of the mean of the tops, in voxels; infinite before two are known.
+        error: standard deviation of the mean of the tops, in ``Lengths.unit``; infinite before two are known.
     """
 
     def __init__(
@@ -144,8 +149,7 @@ class _Walk:
         rng: np.random.Generator,
     ) -> None:
         self.pool, self.basis, self.done, self.error = pool, basis, 0, np.inf
-        self.radius = radius = lengths.radius
-        self.voxel, size = max(lengths.voxel, FINEST * radius), len(basis)
+        self.lengths, radius, size = lengths, lengths.radius, len(basis)
         slope, self.curvature = measured(pool[0], pose, basis, within(CURVATURE_PAIRS + size, size, radius, rng))
         self.origin = self._from(pose, _at_most(self.curvature.inverse @ slope, radius))
         self.offsets = within(steps, size, radius, rng)
@@ -161,7 +165,7 @@ class _Walk:
                 on_step(scores)
             if self.done % POOL == 0 and self.done > POOL:
                 spread = self.spread()
-                self.error = spread * self.radius / (self.voxel * np.sqrt(self.done - POOL))
+                self.error = spread * self.lengths.radius / (self.lengths.unit * np.sqrt(self.done - POOL))
                 rough = self.done <= ends.trial and spread > ends.rough * (1 if self.done == ends.trial else 2)
         return rough
 
@@ -173,19 +177,19 @@ class _Walk:
         ahead, behind = _slopes(scores, self.poses, self.basis)
         self.places[now], self.slopes[now] = self.at, (ahead + behind) / 2
         gain = (1 + now / SETTLING) ** -DECAY
-        loops.climb(scores.gradient, self.poses, self.basis, inverse, self.radius, gain, self.at)
+        loops.climb(scores.gradient, self.poses, self.basis, inverse, self.lengths.radius, gain, self.at)
         self.curvature.learn(self.offsets[now], ahead, behind)
         self.done += 1
         return scores
 
     def spread(self) -> float:
         """Standard deviation of the tops about their mean, as a share of the radius."""
-        return float(np.sqrt(self._tops().var(0, ddof=1).sum())) / self.radius
+        return float(np.sqrt(self._tops().var(0, ddof=1).sum())) / self.lengths.radius
 
     def end(self) -> Array:
         """The mean of the tops ``(4, 4)``, at most the radius from that of the places."""
         places, tops = self.places[self._counted()].mean(0), self._tops().mean(0)
-        return self._from(self.origin, places + _at_most(tops - places, self.radius))
+        return self._from(self.origin, places + _at_most(tops - places, self.lengths.radius))
 
     def _tops(self) -> Array:
         counted = self._counted()
