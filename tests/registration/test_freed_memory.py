@@ -31,4 +31,4 @@ def test_arrays_after_a_registration_take_the_pages_of_those_before():
     """Ten times twelve tensors of 3 MiB; the pages of the first twelve serve all."""
     pages = (36 << 20) // mmap.PAGESIZE
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 2 * pages
+    assert int(done.stdout) < 1.25 * pages
